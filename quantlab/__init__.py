@@ -1,0 +1,80 @@
+"""quantlab: a reference quantization engine for ONNX models.
+
+Names load on first use, so that `import quantlab` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from quantlab.arrays import QParams, QuantSpec, Range, dequantize, fake_quant, qparams_from_range
+    from quantlab.backend import OrtBackend
+    from quantlab.data import batches
+    from quantlab.errors import QuantlabError, QuantlabWarning
+    from quantlab.graph.files import load, save
+    from quantlab.plan import QuantPlan, Recipe, RecipeRule
+    from quantlab.workflow.compare import Comparison, compare
+    from quantlab.workflow.explain import explain
+    from quantlab.workflow.quantize import QuantResult, calibrate, decide, prepare_for, quantize, write
+    from quantlab.workflow.static import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+_HOMES = {
+    "quantlab.arrays": ("QParams", "QuantSpec", "Range", "dequantize", "fake_quant", "qparams_from_range"),
+    "quantlab.backend": ("OrtBackend",),
+    "quantlab.data": ("batches",),
+    "quantlab.errors": ("QuantlabError", "QuantlabWarning"),
+    "quantlab.graph.files": ("load", "save"),
+    "quantlab.plan": ("QuantPlan", "Recipe", "RecipeRule"),
+    "quantlab.workflow.compare": ("Comparison", "compare"),
+    "quantlab.workflow.explain": ("explain",),
+    "quantlab.workflow.quantize": ("QuantResult", "calibrate", "decide", "prepare_for", "quantize", "write"),
+    "quantlab.workflow.static": ("CalibrationMethod", "QuantFormat", "QuantType", "quantize_static"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "CalibrationMethod",
+    "Comparison",
+    "OrtBackend",
+    "QParams",
+    "QuantFormat",
+    "QuantPlan",
+    "QuantResult",
+    "QuantSpec",
+    "QuantType",
+    "QuantlabError",
+    "QuantlabWarning",
+    "Range",
+    "Recipe",
+    "RecipeRule",
+    "batches",
+    "calibrate",
+    "compare",
+    "decide",
+    "dequantize",
+    "explain",
+    "fake_quant",
+    "load",
+    "prepare_for",
+    "qparams_from_range",
+    "quantize",
+    "quantize_static",
+    "save",
+    "write",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'quantlab' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

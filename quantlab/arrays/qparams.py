@@ -1,0 +1,218 @@
+"""From a closed range of real numbers to a scale and a zero point.
+
+With a grid `qmin..qmax` and a range `[lo, hi]` widened to contain 0:
+
+    affine (asymmetric)   scale = (hi - lo) / (qmax - qmin)     zero_point = rint(qmin - lo / scale)
+    symmetric             lo, hi = -a, a with a = max(|lo|, |hi|); zero_point = rint((qmin + qmax) / 2)
+
+Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", section 2.1; the order and precision of every step are those of onnxruntime.quantization 1.31.1
+(`quant_utils.compute_scale_zp`), so that both numbers agree to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from quantlab.arrays.spec import QuantSpec
+from quantlab.errors import RangeError
+
+Array = npt.NDArray[Any]
+Degenerate = Literal["natural", "onnxruntime"]
+
+
+def _frozen(array: npt.ArrayLike, dtype: npt.DTypeLike = None) -> Array:
+    copy = np.array(array, dtype=dtype)
+    copy.flags.writeable = False
+    return copy
+
+
+@dataclass(frozen=True, eq=False)
+class Range:
+    """The closed range `[lo, hi]` of a tensor, or one for each channel.
+
+    Invariants:
+        * `lo` and `hi` are read-only float16, float32 or float64 arrays of one type and shape: () or (C,).
+        * Both are finite and `lo <= hi` everywhere.
+
+    Raises:
+        RangeError: An end is NaN or infinite, or `lo > hi`; the text names the channel.
+    """
+
+    lo: Array
+    hi: Array
+
+    def __post_init__(self) -> None:
+        lo, hi = np.asarray(self.lo), np.asarray(self.hi)
+        common = np.result_type(lo, hi)
+        if common not in (np.float16, np.float32, np.float64):
+            common = np.dtype(np.float64)
+        object.__setattr__(self, "lo", _frozen(lo, common))
+        object.__setattr__(self, "hi", _frozen(hi, common))
+        if lo.shape != hi.shape or lo.ndim > 1:
+            raise RangeError(f"a range needs two scalars or two vectors of one length, got {lo.shape} and {hi.shape}")
+        bad = np.flatnonzero(~(np.isfinite(self.lo) & np.isfinite(self.hi) & (self.lo <= self.hi)))
+        if bad.size:
+            where = f" of channel {bad[0]}" if lo.ndim else ""
+            ends = f"[{np.ravel(self.lo)[bad[0]]}, {np.ravel(self.hi)[bad[0]]}]"
+            raise RangeError(f"range {ends}{where} must be finite with its lower end first")
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Floating-point type of both ends."""
+        return self.lo.dtype
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Range):
+            return NotImplemented
+        return np.array_equal(self.lo, other.lo) and np.array_equal(self.hi, other.hi)
+
+    def __hash__(self) -> int:
+        return hash((self.lo.tobytes(), self.hi.tobytes()))
+
+    def astype(self, dtype: npt.DTypeLike) -> Range:
+        """Return the range with both ends rounded to another floating-point type."""
+        return Range(self.lo.astype(dtype), self.hi.astype(dtype))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class QParams:
+    """A grid with its numbers: real value = scale * (integer - zero_point).
+
+    Invariants:
+        * `scale` is a read-only float array, positive and finite, of shape () or (C,).
+        * `zero_point` has the same shape, the storage type of `spec.dtype`, and lies within the type's limits.
+        * `scale.ndim == 1` exactly if `spec.axis` is not None.
+
+    Raises:
+        RangeError: One of these does not hold; the text names the offending value and channel.
+    """
+
+    scale: Array
+    zero_point: Array
+    spec: QuantSpec
+
+    def __post_init__(self) -> None:
+        scale = _frozen(self.scale)
+        raw = np.asarray(self.zero_point)
+        if scale.dtype not in (np.float16, np.float32, np.float64):
+            raise RangeError(f"a scale must be a float array, got {scale.dtype}")
+        if scale.shape != raw.shape or scale.ndim != int(self.spec.per_channel):
+            wanted = "vectors of one length" if self.spec.per_channel else "scalars"
+            raise RangeError(f"scale {scale.shape} and zero point {raw.shape} must both be {wanted} for {self.spec}")
+        limits = self.spec.dtype
+        bad = np.flatnonzero(~(np.isfinite(scale) & (scale > 0)))
+        if bad.size:
+            raise RangeError(f"scale {np.ravel(scale)[bad[0]]} (channel {bad[0]}) must be positive and finite")
+        bad = np.flatnonzero((raw < limits.qmin) | (raw > limits.qmax))
+        if bad.size:
+            value = np.ravel(raw)[bad[0]]
+            raise RangeError(f"zero point {value} (channel {bad[0]}) must lie in {limits.qmin}..{limits.qmax}")
+        object.__setattr__(self, "scale", scale)
+        object.__setattr__(self, "zero_point", _frozen(raw, limits.storage))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, QParams):
+            return NotImplemented
+        return (
+            self.spec == other.spec
+            and np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.zero_point, other.zero_point)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.scale.tobytes(), self.zero_point.tobytes(), self.spec))
+
+    def span(self) -> Range:
+        """Return the smallest and largest real values that the type can represent, one pair a channel."""
+        zero = self.zero_point.astype(np.float64)
+        scale = self.scale.astype(np.float64)
+        return Range((self.spec.dtype.qmin - zero) * scale, (self.spec.dtype.qmax - zero) * scale)
+
+
+def include_zero(values: Range, min_real_range: float | None = None) -> Range:
+    """Widen a range so that it contains 0, and optionally so that it has a least width.
+
+    Args:
+        values: Range of shape () or (C,).
+        min_real_range: Least width in the tensor's own unit; the upper end moves up to reach it.
+
+    Returns:
+        The widened range, in the type of `values`.
+    """
+    lo = np.minimum(values.lo, values.dtype.type(0))
+    hi = np.maximum(values.hi, values.dtype.type(0))
+    if min_real_range is not None:
+        hi = np.maximum(hi, lo + values.dtype.type(min_real_range))
+    return Range(lo, hi)
+
+
+def qparams_from_range(
+    values: Range,
+    spec: QuantSpec,
+    *,
+    min_real_range: float | None = None,
+    degenerate: Degenerate = "natural",
+) -> QParams:
+    """Compute scale and zero point of a grid that spans a range.
+
+    Args:
+        values: Range of shape () for a grid per tensor, (C,) for one per channel. Its type becomes the scale's type.
+        spec: The grid.
+        min_real_range: Least width of the range, in the tensor's own unit.
+        degenerate: What a range too narrow for any scale gets (an all-zero tensor). Both choices take scale 1.
+            `"natural"` follows the formula with that scale, so that a symmetric grid keeps its zero point in the middle
+            and a range that starts at 0 keeps its zero point at qmin; `"onnxruntime"` gives zero point 0 whatever the
+            grid, and calls float16 ranges degenerate up to 6.1e-05 per step.
+
+    Returns:
+        Scale (type of the range) and zero point, both of the range's shape.
+
+    Raises:
+        RangeError: The shape of the range does not fit the granularity of the grid.
+
+    Example:
+        >>> from quantlab.arrays.dtypes import UINT8
+        >>> grid = qparams_from_range(Range(np.float32(-1), np.float32(3)), QuantSpec(dtype=UINT8))
+        >>> float(grid.scale), int(grid.zero_point)
+        (0.01568627543747425, 64)
+    """
+    if values.lo.ndim != int(spec.per_channel):
+        raise RangeError(f"a range of shape {values.lo.shape} does not fit a grid that is {spec}")
+    values = include_zero(values, min_real_range)
+    lo, hi = values.lo, values.hi
+    if spec.symmetric:
+        hi = np.maximum(np.abs(lo), np.abs(hi))
+        lo = -hi
+    lo64, hi64 = lo.astype(np.float64), hi.astype(np.float64)
+    step = (hi64 - lo64) / np.float64(spec.qmax - spec.qmin)
+    scale = _round_step(step, values.dtype, degenerate)
+    tiny = scale == 0
+    divisor = np.where(tiny, 1.0, step)
+    middle = np.rint((spec.qmin + spec.qmax) / 2.0)
+    zero_point = np.full_like(step, middle) if spec.symmetric else np.rint(spec.qmin - lo64 / divisor)
+    if degenerate == "onnxruntime":
+        zero_point = np.where(tiny, 0.0, zero_point)
+    scale = np.where(tiny, values.dtype.type(1), scale)
+    return QParams(scale=scale, zero_point=zero_point.astype(np.int64), spec=spec)
+
+
+def _round_step(step: Array, dtype: np.dtype[Any], degenerate: Degenerate) -> Array:
+    """Round a float64 step to the scale's type; 0 marks a range that is too narrow for a scale."""
+    info = np.finfo(dtype)
+    if dtype == np.float16 and degenerate == "natural":
+        # float16 has few normal numbers below 6.1e-05: the subnormal ones are used too, rounded up so as not to clip.
+        scale = step.astype(dtype)
+        short = (scale < step) & (step < float(info.tiny))
+        return np.where(short, np.nextafter(scale, dtype.type(np.inf)), scale)
+    return np.where(step < float(info.tiny), 0.0, step).astype(dtype)
+
+
+def stack_ranges(ranges: Sequence[Range]) -> Range:
+    """Join scalar ranges into one range with a channel each, of shape (C,)."""
+    return Range(np.stack([r.lo for r in ranges]), np.stack([r.hi for r in ranges]))
