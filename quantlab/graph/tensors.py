@@ -1,0 +1,58 @@
+"""Between ONNX's TensorProto and NumPy arrays, integers narrower than a byte included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import numpy_helper
+
+from quantlab.arrays import DTYPES, DType, pack, unpack
+
+FLOATS: dict[int, np.dtype[Any]] = {
+    onnx.TensorProto.FLOAT: np.dtype(np.float32),
+    onnx.TensorProto.FLOAT16: np.dtype(np.float16),
+    onnx.TensorProto.DOUBLE: np.dtype(np.float64),
+}
+"""ONNX codes of the floating-point types that can be quantized."""
+
+_BY_CODE = {row.onnx_code: row for row in DTYPES.values()}
+
+
+def to_array(tensor: onnx.TensorProto) -> npt.NDArray[Any]:
+    """Read an initializer or constant.
+
+    Args:
+        tensor: Any dense tensor whose data is in memory.
+
+    Returns:
+        Array of the tensor's shape; 4-bit values come unpacked in 8-bit integers.
+    """
+    row = _BY_CODE.get(tensor.data_type)
+    if row is None or row.bits >= 8:
+        return numpy_helper.to_array(tensor)
+    raw = tensor.raw_data or bytes(byte & 0xFF for byte in tensor.int32_data)
+    size = int(np.prod(tensor.dims, dtype=np.int64))
+    return unpack(np.frombuffer(raw, np.uint8), size, row).reshape(tuple(tensor.dims))
+
+
+def float_tensor(name: str, array: npt.NDArray[Any]) -> onnx.TensorProto:
+    """Write a float array as a named tensor of the same type and shape."""
+    return numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+
+
+def integer_tensor(name: str, values: npt.NDArray[Any], dtype: DType) -> onnx.TensorProto:
+    """Write integers as a named tensor of a type from the table, packed where the type is narrower than a byte.
+
+    Args:
+        name: Name of the tensor.
+        values: Integers of any shape, in the type's storage type.
+        dtype: The type to write.
+
+    Returns:
+        A tensor whose data is in `raw_data`, little-endian.
+    """
+    raw = pack(values, dtype) if dtype.bits < 8 else values.astype(dtype.storage.newbyteorder("<"))
+    return onnx.TensorProto(name=name, data_type=dtype.onnx_code, dims=values.shape, raw_data=raw.tobytes())

@@ -1,0 +1,237 @@
+"""A GraphView is a frozen index of one graph: who makes a tensor, who reads it, what is constant, what type it has.
+
+It is built in one walk over nodes and edges and answers every question in constant time. It looks at the model, it does
+not copy it: build a new view after a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from quantlab.errors import ModelError
+from quantlab.graph.tensors import FLOATS, to_array
+
+
+@dataclass(frozen=True)
+class Use:
+    """One place where a tensor is read: input number `index` of `node`.
+
+    `inside` is True where the reading happens in a subgraph of the node (If, Loop, Scan); `index` is then -1.
+    """
+
+    node: onnx.NodeProto
+    index: int
+    inside: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class GraphView:
+    """The index.
+
+    Invariants:
+        * `nodes` is in topological order, captures of subgraphs counted as inputs; nodes that could come in any order
+          keep their order in the file.
+        * Every non-empty tensor name has exactly one origin: a producer, a constant, or a graph input.
+
+    Attributes:
+        graph: The graph that is looked at.
+        opset: Version of the default operator set.
+        nodes: Topologically sorted nodes.
+        producers: Tensor to the node that makes it.
+        uses: Tensor to the places that read it.
+        constants: Name to initializer.
+        inputs: Names of the real inputs (initializers left out), in order.
+        outputs: Names of the graph's outputs, in order.
+    """
+
+    graph: onnx.GraphProto
+    opset: int
+    nodes: tuple[onnx.NodeProto, ...]
+    producers: Mapping[str, onnx.NodeProto]
+    uses: Mapping[str, tuple[Use, ...]]
+    constants: Mapping[str, onnx.TensorProto]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    _types: Mapping[str, onnx.TypeProto]
+    _positions: Mapping[int, int]
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> GraphView:
+        """Index the main graph of a model.
+
+        Args:
+            model: Any model whose graph has no cycle.
+
+        Returns:
+            The view.
+
+        Raises:
+            ModelError: A tensor has two origins or none, or nodes form a cycle; the text names the nodes.
+        """
+        graph = model.graph
+        constants = {tensor.name: tensor for tensor in graph.initializer}
+        inputs = tuple(value.name for value in graph.input if value.name not in constants)
+        listed = list(graph.node)  # held on to, so that id() stays a node's identity
+        producers = _producers(listed, set(constants) | set(inputs))
+        uses: dict[str, list[Use]] = {}
+        for node in listed:
+            for use_name, use in _uses_of(node):
+                uses.setdefault(use_name, []).append(use)
+        sparse = {tensor.values.name for tensor in graph.sparse_initializer}
+        nodes = _topological(listed, producers, set(constants) | set(inputs) | sparse)
+        types = {value.name: value.type for value in (*graph.value_info, *graph.output, *graph.input)}
+        return cls(
+            graph=graph,
+            opset=default_opset(model),
+            nodes=nodes,
+            producers=MappingProxyType(producers),
+            uses=MappingProxyType({name: tuple(places) for name, places in uses.items()}),
+            constants=MappingProxyType(constants),
+            inputs=inputs,
+            outputs=tuple(value.name for value in graph.output),
+            _types=MappingProxyType(types),
+            _positions=MappingProxyType({id(node): index for index, node in enumerate(nodes)}),
+        )
+
+    def readers(self, tensor: str) -> tuple[onnx.NodeProto, ...]:
+        """Return the nodes that read a tensor, each once, in the order of their first reading."""
+        seen = {id(use.node): use.node for use in self.uses.get(tensor, ())}
+        return tuple(seen.values())
+
+    def only_reader(self, tensor: str) -> onnx.NodeProto | None:
+        """Return the one node that reads a tensor once, or None where there are more, none, or a graph output."""
+        uses = self.uses.get(tensor, ())
+        if len(uses) != 1 or uses[0].inside or tensor in self.outputs:
+            return None
+        return uses[0].node
+
+    def constant(self, tensor: str) -> npt.NDArray[Any] | None:
+        """Return the value of a constant tensor as an array, or None where the tensor is computed."""
+        found = self.constants.get(tensor)
+        return None if found is None else to_array(found)
+
+    def element_type(self, tensor: str) -> int | None:
+        """Return the ONNX code of a tensor's element type, or None where it is not known."""
+        if tensor in self.constants:
+            return self.constants[tensor].data_type
+        known = self._types.get(tensor)
+        return known.tensor_type.elem_type or None if known is not None else None
+
+    def float_type(self, tensor: str) -> np.dtype[Any] | None:
+        """Return a tensor's floating-point type, or None where it has another type or an unknown one."""
+        return FLOATS.get(self.element_type(tensor) or 0)
+
+    def shape(self, tensor: str) -> tuple[int | str | None, ...] | None:
+        """Return a tensor's shape: sizes, names of symbolic sizes, None for unknown ones; None if nothing is known."""
+        if tensor in self.constants:
+            return tuple(self.constants[tensor].dims)
+        known = self._types.get(tensor)
+        if known is None or not known.tensor_type.HasField("shape"):
+            return None
+        return tuple(_dimension(dim) for dim in known.tensor_type.shape.dim)
+
+    def position(self, node: onnx.NodeProto) -> int:
+        """Return a node's place in `nodes`."""
+        return self._positions[id(node)]
+
+    def attribute(self, node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+        """Return an attribute's value as Python sees it, or `default` where the node has none of that name."""
+        for attribute in node.attribute:
+            if attribute.name == name:
+                return onnx.helper.get_attribute_value(attribute)
+        return default
+
+
+def default_opset(model: onnx.ModelProto) -> int:
+    """Return the version of the default operator set that a model imports (1 where it names none)."""
+    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
+    return max(versions, default=1)
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the graphs a control-flow node carries in its attributes."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
+        elif attribute.type == onnx.AttributeProto.GRAPHS:
+            yield from attribute.graphs
+
+
+def captured(graph: onnx.GraphProto) -> list[str]:
+    """Return the outer tensors a subgraph reads, inner subgraphs included, each once."""
+    own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    own |= {tensor.values.name for tensor in graph.sparse_initializer}
+    own |= {name for node in graph.node for name in node.output}
+    wanted = [name for node in graph.node for name, _ in _uses_of(node)]
+    wanted += [value.name for value in graph.output]
+    return [name for name in dict.fromkeys(wanted) if name not in own]
+
+
+def _dimension(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value)
+    return dim.dim_param or None
+
+
+def _uses_of(node: onnx.NodeProto) -> Iterator[tuple[str, Use]]:
+    for index, name in enumerate(node.input):
+        if name:
+            yield name, Use(node, index)
+    for graph in subgraphs(node):
+        for name in captured(graph):
+            yield name, Use(node, -1, inside=True)
+
+
+def _label(node: onnx.NodeProto) -> str:
+    return f"{node.op_type} {node.name!r}" if node.name else f"unnamed {node.op_type} making {list(node.output)}"
+
+
+def _producers(nodes: Iterable[onnx.NodeProto], given: set[str]) -> dict[str, onnx.NodeProto]:
+    producers: dict[str, onnx.NodeProto] = {}
+    for node in nodes:
+        for name in node.output:
+            if not name:
+                continue
+            if name in producers or name in given:
+                other = _label(producers[name]) if name in producers else "a graph input or initializer"
+                raise ModelError(f"tensor {name!r} is made twice: by {_label(node)} and by {other}")
+            producers[name] = node
+    return producers
+
+
+def _topological(
+    nodes: Iterable[onnx.NodeProto], producers: Mapping[str, onnx.NodeProto], given: set[str]
+) -> tuple[onnx.NodeProto, ...]:
+    """Depth-first order without recursion: each node comes after whatever it reads, else in file order."""
+    done: set[int] = set()
+    entered: set[int] = set()
+    order: list[onnx.NodeProto] = []
+    for root in nodes:
+        stack = [(root, False)]
+        while stack:
+            node, ready = stack.pop()
+            if id(node) in done:
+                continue
+            if ready:
+                done.add(id(node))
+                order.append(node)
+                continue
+            if id(node) in entered:
+                raise ModelError(f"the graph has a cycle through {_label(node)}")
+            entered.add(id(node))
+            stack.append((node, True))
+            for name, _ in reversed(list(_uses_of(node))):
+                if name in given:
+                    continue
+                if name not in producers:
+                    raise ModelError(f"{_label(node)} reads tensor {name!r}, which nothing makes")
+                if id(producers[name]) not in done:
+                    stack.append((producers[name], False))
+    return tuple(order)

@@ -1,0 +1,176 @@
+"""Refine: turn wishes into one decision a tensor and one a node; still no number.
+
+Grids that nodes ask for outright are noted first. Then the nodes are walked in topological order and the conditional
+wishes are settled: sharing needs a grid to share, a Relu or Clip is absorbed where the grid behind it saturates at the
+same bounds, a bias needs the grids whose scales it multiplies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from quantlab.graph import GraphView
+from quantlab.plan.draft import Draft, NodeDraft
+from quantlab.plan.quantplan import NodePlan, QuantPlan, TensorPlan
+from quantlab.plan.wishes import Wish
+
+
+@dataclass
+class _Board:
+    """The decisions so far; lives only while `refine` runs."""
+
+    view: GraphView
+    tensors: dict[str, TensorPlan] = field(default_factory=dict)
+    nodes: dict[str, NodePlan] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def plan_for(self, wish: Wish, reason: str) -> TensorPlan:
+        kind = self.view.float_type(wish.tensor)
+        spec = wish.spec if wish.like is None else self.tensors[wish.like].spec
+        assert spec is not None  # a wish without `like` carries its grid
+        return TensorPlan(
+            role=wish.role,
+            spec=spec,
+            dtype="float32" if kind is None else kind.name,
+            reason=reason,
+            product=wish.product,
+            factor=wish.factor,
+            fixed=wish.fixed,
+        )
+
+
+def refine(wanted: Draft, view: GraphView) -> QuantPlan:
+    """Decide what every tensor and node gets.
+
+    Args:
+        wanted: The draft of this graph.
+        view: The graph.
+
+    Returns:
+        A plan without numbers.
+    """
+    board = _Board(view, notes=list(wanted.notes))
+    for entry in wanted.nodes:
+        for wish in entry.wishes:
+            if wish.like is None and wish.absorbs is None:
+                _note(board, wish, entry)
+    for entry in wanted.nodes:
+        _settle(board, entry)
+    _drop_idle_biases(board)
+    readers = {name: _readers(board, name) for name in board.tensors}
+    order = {name: index for index, name in enumerate(_in_order(view))}
+    tensors = {
+        name: replace(board.tensors[name], readers=readers[name])
+        for name in sorted(board.tensors, key=order.__getitem__)
+    }
+    return QuantPlan(
+        tensors=tensors, nodes=board.nodes, min_real_range=wanted.recipe.min_real_range, notes=tuple(board.notes)
+    )
+
+
+def _label(entry: NodeDraft) -> str:
+    return f"{entry.node.op_type} {entry.node.name!r}"
+
+
+def _note(board: _Board, wish: Wish, entry: NodeDraft) -> None:
+    """Enter an outright wish; the first one stands unless it can be widened to serve both."""
+    verb = "made by" if wish.tensor in entry.node.output else "read by"
+    reason = f"{wish.role} {verb} {_label(entry)}"
+    found = board.tensors.get(wish.tensor)
+    if found is None:
+        board.tensors[wish.tensor] = board.plan_for(wish, reason)
+        return
+    spec = found.spec
+    if wish.spec is not None and wish.spec.axis != spec.axis:
+        board.notes.append(
+            f"{wish.tensor!r} gets one scale for the whole tensor, for its readers want different axes: "
+            f"{found.reason}; {reason}"
+        )
+        spec = replace(spec, axis=None)
+    board.tensors[wish.tensor] = replace(
+        found, spec=spec, reason=f"{found.reason}; {reason}", fixed=found.fixed or wish.fixed
+    )
+
+
+def _settle(board: _Board, entry: NodeDraft) -> None:
+    name, op = entry.node.name, entry.node.op_type
+    if entry.refusal is not None:
+        board.nodes[name] = NodePlan(op=op, status="float", reason=entry.refusal)
+        return
+    decision = NodePlan(op=op, status="quantized", reason="all it reads and makes has a grid")
+    for wish in entry.wishes:
+        if wish.like is not None:
+            decision = _share(board, wish, entry) or decision
+        elif wish.absorbs is not None:
+            decision = _absorb(board, wish, entry)
+    board.nodes[name] = decision
+
+
+def _share(board: _Board, wish: Wish, entry: NodeDraft) -> NodePlan | None:
+    assert wish.like is not None
+    source = board.tensors.get(wish.like)
+    if source is None:
+        reason = f"it only moves values, and its input {wish.like!r} has no grid to share"
+        return NodePlan(op=entry.node.op_type, status="float", reason=reason)
+    root = source.like or wish.like
+    shared = board.plan_for(wish, f"moved from {wish.like!r} by {_label(entry)}")
+    board.tensors[wish.tensor] = replace(shared, role="activation", like=root, product=None)
+    return None
+
+
+def _absorb(board: _Board, wish: Wish, entry: NodeDraft) -> NodePlan:
+    assert wish.absorbs is not None
+    assert wish.spec is not None
+    assert wish.within is not None
+    op, label, before = entry.node.op_type, _label(entry), wish.absorbs
+    source = board.tensors.get(before)
+    if source is None:
+        return NodePlan(op=op, status="float", reason=f"its input {before!r} has no grid")
+    output = replace(board.plan_for(wish, f"activation made by {label}"), spec=source.spec)
+    alone = board.view.only_reader(before) is not None and before in board.view.producers
+    obstacle = _obstacle(source, wish.within, alone)
+    if obstacle is None:
+        del board.tensors[before]
+        board.tensors[wish.tensor] = replace(output, absorbs=before, within=wish.within)
+        return NodePlan(op=op, status="absorbed", reason="the grid of its output saturates where it clips")
+    board.tensors[wish.tensor] = output
+    if alone and source.like is None:
+        board.tensors[before] = replace(source, range_of=wish.tensor)
+    return NodePlan(op=op, status="quantized", reason=f"kept between grids: {obstacle}")
+
+
+def _obstacle(source: TensorPlan, within: tuple[float, float], alone: bool) -> str | None:
+    if not alone:
+        return "others read its input too"
+    if source.like is not None:
+        return f"its input shares the grid of {source.like!r}"
+    if source.spec.symmetric:
+        return "a symmetric grid does not end where it clips"
+    if not within[0] <= 0 <= within[1]:
+        return f"its bounds {within[0]:g}..{within[1]:g} leave out zero, which every grid contains"
+    return None
+
+
+def _drop_idle_biases(board: _Board) -> None:
+    """A bias follows its weight's granularity, and goes where one of its factors got no grid."""
+    for name, tensor in list(board.tensors.items()):
+        if tensor.product is None:
+            continue
+        factors = [board.tensors.get(factor) for factor in tensor.product]
+        if factors[0] is None or factors[1] is None:
+            del board.tensors[name]
+        elif not factors[1].spec.per_channel:
+            board.tensors[name] = replace(tensor, spec=replace(tensor.spec, axis=None))
+
+
+def _readers(board: _Board, tensor: str) -> tuple[str, ...] | None:
+    """Name who reads the rounded tensor: everybody behind a quantized node, else quantized readers only."""
+    producer = board.view.producers.get(tensor)
+    if producer is not None and board.nodes[producer.name].status != "float":
+        return None
+    return tuple(node.name for node in board.view.readers(tensor) if board.nodes[node.name].status == "quantized")
+
+
+def _in_order(view: GraphView) -> list[str]:
+    names = [*view.inputs, *(name for node in view.nodes for name in (*node.input, *node.output) if name)]
+    return list(dict.fromkeys(names))

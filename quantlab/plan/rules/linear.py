@@ -1,0 +1,73 @@
+"""Operators that multiply by weights: Conv, ConvTranspose, Gemm, MatMul.
+
+Constant weights get a weight grid, a constant bias becomes int32 with the product of both scales, everything else that
+goes in or comes out is an activation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+
+from quantlab.graph import GraphView
+from quantlab.plan.recipe import Settings
+from quantlab.plan.wishes import Refuse, Wish, activation, bias, float_data, op_rules, weight
+
+
+@op_rules.register("Conv", "ConvTranspose")
+def conv(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wish] | Refuse:
+    """Weight channels lie on axis 0 for Conv (M, C/group, ...) and on axis 1 for ConvTranspose (C, M/group, ...)."""
+    axis = 0 if node.op_type == "Conv" else 1
+    return float_data(node, view) or list(_weighted(node, view, settings, axis))
+
+
+@op_rules.register("Gemm")
+def gemm(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wish] | Refuse:
+    """Weight channels lie on axis 0 where transB is set, else on axis 1."""
+    axis = 0 if view.attribute(node, "transB", 0) else 1
+    return float_data(node, view) or list(_weighted(node, view, settings, axis))
+
+
+@op_rules.register("MatMul")
+def matmul(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wish] | Refuse:
+    """A constant on either side is a weight; on the right its channels lie on the last axis."""
+    if (refusal := float_data(node, view)) is not None:
+        return refusal
+    wishes = [activation(node.output[0], settings)]
+    for index, tensor in enumerate(node.input):
+        constant = view.constants.get(tensor)
+        if constant is None:
+            wishes.append(activation(tensor, settings))
+            continue
+        rank = len(constant.dims)
+        wishes.append(weight(tensor, settings, rank - 1 if index == 1 and rank > 1 else None))
+    return wishes
+
+
+def _weighted(node: onnx.NodeProto, view: GraphView, settings: Settings, axis: int) -> Iterator[Wish]:
+    x, w = node.input[0], node.input[1]
+    yield activation(x, settings)
+    yield activation(node.output[0], settings)
+    if w not in view.constants:
+        yield activation(w, settings)
+        return
+    grid = weight(w, settings, axis)
+    yield grid
+    if len(node.input) < 3 or not node.input[2] or not settings.bias:
+        return
+    b = node.input[2]
+    plain = view.attribute(node, "beta", 1.0) == 1.0
+    if b in view.constants and plain and _fits(view, b, w, grid, axis, view.attribute(node, "group", 1)):
+        per_channel = grid.spec is not None and grid.spec.per_channel
+        last = len(view.constants[b].dims) - 1
+        yield bias(b, x, w, last if per_channel else None, view.attribute(node, "alpha", 1.0))
+
+
+def _fits(view: GraphView, b: str, w: str, grid: Wish, axis: int, group: int) -> bool:
+    """Say whether each channel's scale finds its bias values along the bias' last axis."""
+    if grid.spec is None or not grid.spec.per_channel:
+        return True
+    channels = view.constants[w].dims[axis] * (group if axis == 1 else 1)
+    dims = view.constants[b].dims
+    return bool(dims) and dims[-1] == channels

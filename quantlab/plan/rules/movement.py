@@ -1,0 +1,54 @@
+"""Operators that move or select values without making new ones: the output shares the input's grid, if it has one."""
+
+from __future__ import annotations
+
+import onnx
+
+from quantlab.graph import GraphView
+from quantlab.plan.recipe import Settings
+from quantlab.plan.wishes import Refuse, Wish, activation, float_data, op_rules, share
+
+
+@op_rules.register(
+    "Reshape",
+    "Flatten",
+    "Transpose",
+    "Squeeze",
+    "Unsqueeze",
+    "Slice",
+    "Split",
+    "MaxPool",
+    "AveragePool",
+    "Resize",
+)
+def movement(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wish] | Refuse:
+    """Share the grid of the first input with every float output.
+
+    AveragePool and interpolating Resize do make new values, but none outside the input's range.
+    """
+    refusal = float_data(node, view)
+    outputs = [name for name in node.output if name and view.float_type(name) is not None]
+    return refusal or [share(name, node.input[0]) for name in outputs]
+
+
+@op_rules.register("Gather")
+def gather(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wish] | Refuse:
+    """As `movement`; a constant table becomes integers."""
+    if (refusal := float_data(node, view)) is not None:
+        return refusal
+    table = [activation(node.input[0], settings)] if node.input[0] in view.constants else []
+    return [*table, share(node.output[0], node.input[0])]
+
+
+@op_rules.register("Pad")
+def pad(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wish] | Refuse:
+    """Share the grid where the padding lies on it: copies of the data, or zero, which every grid contains."""
+    if (refusal := float_data(node, view)) is not None:
+        return refusal
+    mode = view.attribute(node, "mode", b"constant").decode()
+    if mode != "constant" or len(node.input) < 3 or not node.input[2]:
+        return [share(node.output[0], node.input[0])]
+    value = view.constant(node.input[2])
+    if value is not None and not value.any():
+        return [share(node.output[0], node.input[0])]
+    return [activation(node.input[0], settings), activation(node.output[0], settings)]
