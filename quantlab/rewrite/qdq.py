@@ -1,0 +1,208 @@
+"""Write a resolved plan into a model as QuantizeLinear / DequantizeLinear pairs.
+
+    activation  t -> t -> QuantizeLinear -> DequantizeLinear -> whoever reads t
+    constant    w -> w_quantized (integers) -> DequantizeLinear -> whoever reads w
+
+Names of new nodes, tensors and initializers are those of onnxruntime.quantization where they are free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from quantlab.arrays import QParams, quantize
+from quantlab.errors import OptionError
+from quantlab.graph import GraphView, Names, captured, float_tensor, integer_tensor, to_array
+from quantlab.plan import QuantPlan, TensorPlan
+
+
+@dataclass
+class _Writing:
+    """The model while it is written; lives only inside `insert_qdq`."""
+
+    view: GraphView
+    plan: QuantPlan
+    names: Names
+    gone: frozenset[str]
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    initializers: list[onnx.TensorProto] = field(default_factory=list)
+    rounded: dict[str, str] = field(default_factory=dict)
+    raw: dict[str, str] = field(default_factory=dict)
+    grids: dict[str, tuple[str, str]] = field(default_factory=dict)
+    stored: set[str] = field(default_factory=set)
+
+
+def insert_qdq(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
+    """Return a quantized copy of a model.
+
+    Args:
+        model: The prepared float model that the plan was made for; it is not changed.
+        plan: A resolved plan.
+
+    Returns:
+        A new model. Constants are stored as integers; float constants that nobody reads any more are left out.
+
+    Raises:
+        OptionError: Some tensor of the plan has no scale and zero point yet.
+    """
+    open_tensors = [name for name, tensor in plan.tensors.items() if tensor.qparams is None]
+    if open_tensors:
+        raise OptionError(
+            f"the plan has no scale for {len(open_tensors)} tensors, first {open_tensors[0]!r}: resolve it"
+        )
+    view = GraphView.of(model)
+    work = _Writing(view, plan, Names.of(model), frozenset(_superfluous(plan, view)))
+    for name, tensor in plan.tensors.items():
+        _name_ends(work, name, tensor)
+    for name in view.inputs:
+        _round_activation(work, name)
+    for node in view.nodes:
+        if node.name in work.gone:
+            continue
+        _write_node(work, node)
+    return _assemble(model, work)
+
+
+def _superfluous(plan: QuantPlan, view: GraphView) -> Iterator[str]:
+    """Yield the Relu and Clip nodes whose work the grid behind them does, now that its numbers are known."""
+    for name, tensor in plan.tensors.items():
+        if tensor.absorbs is None or tensor.within is None or tensor.qparams is None:
+            continue
+        span, half_step = tensor.qparams.span(), float(tensor.qparams.scale) / 2
+        lowest, highest = tensor.within
+        if float(span.lo) >= lowest - half_step and float(span.hi) <= highest + half_step:
+            yield view.producers[name].name
+
+
+def _name_ends(work: _Writing, name: str, tensor: TensorPlan) -> None:
+    """Choose the names of a tensor before and after rounding; a rounded graph output keeps its own name."""
+    is_output = name in work.view.outputs and name in work.view.producers and tensor.readers is None
+    work.raw[name] = work.names.fresh(f"{name}_QuantizeLinear_Input") if is_output else name
+    work.rounded[name] = name if is_output else work.names.fresh(f"{name}_DequantizeLinear_Output")
+
+
+def _grid_names(work: _Writing, name: str, suffix: str = "") -> tuple[str, str]:
+    """Write scale and zero point of a tensor, or reuse those of the tensor whose grid it shares."""
+    tensor = work.plan.tensors[name]
+    owner = tensor.like or name
+    if owner not in work.grids:
+        grid = tensor.qparams
+        assert grid is not None
+        scale, zero = work.names.fresh(f"{owner}{suffix}_scale"), work.names.fresh(f"{owner}{suffix}_zero_point")
+        work.initializers.append(float_tensor(scale, grid.scale))
+        work.initializers.append(integer_tensor(zero, grid.zero_point, grid.spec.dtype))
+        work.grids[owner] = (scale, zero)
+    return work.grids[owner]
+
+
+def _axis(grid: QParams) -> Mapping[str, int]:
+    return {} if grid.spec.axis is None else {"axis": grid.spec.axis}
+
+
+def _round_activation(work: _Writing, name: str) -> None:
+    tensor = work.plan.tensors.get(name)
+    if tensor is None or tensor.qparams is None:
+        return
+    grid = list(_grid_names(work, name))
+    middle = work.names.fresh(f"{name}_QuantizeLinear_Output")
+    ends = work.raw[name], work.rounded[name]
+    axis = _axis(tensor.qparams)
+    node = work.names.fresh(f"{name}_QuantizeLinear")
+    work.nodes.append(helper.make_node("QuantizeLinear", [ends[0], *grid], [middle], name=node, **axis))
+    node = work.names.fresh(f"{name}_DequantizeLinear")
+    work.nodes.append(helper.make_node("DequantizeLinear", [middle, *grid], [ends[1]], name=node, **axis))
+
+
+def _round_constant(work: _Writing, name: str) -> None:
+    tensor = work.plan.tensors[name]
+    assert tensor.qparams is not None
+    suffix = "_quantized" if tensor.role == "bias" else ""
+    integers = work.names.fresh(f"{name}_quantized")
+    scale, zero = _grid_names(work, name, suffix)
+    values = quantize_constant(to_array(work.view.constants[name]), tensor.qparams, tensor.role == "bias")
+    work.initializers.append(integer_tensor(integers, values, tensor.qparams.spec.dtype))
+    node = helper.make_node(
+        "DequantizeLinear",
+        [integers, scale, zero],
+        [work.rounded[name]],
+        name=work.names.fresh(f"{name}_DequantizeLinear"),
+        **_axis(tensor.qparams),
+    )
+    work.nodes.append(node)
+
+
+def quantize_constant(values: np.ndarray, grid: QParams, is_bias: bool) -> np.ndarray:  # type: ignore[type-arg]
+    """Round a constant onto its grid.
+
+    Args:
+        values: Float array.
+        grid: Its grid.
+        is_bias: Whether to divide in float64: 32-bit integers need more digits than float32 has.
+
+    Returns:
+        Integers of the array's shape in the grid's storage type.
+    """
+    if not is_bias:
+        return quantize(values, grid)
+    shape = [1] * values.ndim
+    if grid.spec.axis is not None:
+        shape[grid.spec.axis] = -1
+    steps = values.astype(np.float64) / grid.scale.astype(np.float64).reshape(shape)
+    limits = grid.spec.dtype
+    return np.clip(np.rint(steps), limits.qmin, limits.qmax).astype(limits.storage)
+
+
+def _write_node(work: _Writing, node: onnx.NodeProto) -> None:
+    """Write a node that reads rounded tensors where the plan says so, then round what it makes."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    for index, name in enumerate(node.input):
+        if _reads_rounded(work, node, name):
+            if name in work.view.constants and name not in work.stored:
+                work.stored.add(name)
+                _round_constant(work, name)
+            copy.input[index] = work.rounded[name]
+    outputs = [_takes_over(work, name) for name in node.output]
+    for index, name in enumerate(outputs):
+        copy.output[index] = work.raw.get(name, name)
+    work.nodes.append(copy)
+    for name in outputs:
+        _round_activation(work, name)
+
+
+def _reads_rounded(work: _Writing, node: onnx.NodeProto, name: str) -> bool:
+    tensor = work.plan.tensors.get(name)
+    return tensor is not None and (tensor.readers is None or node.name in tensor.readers)
+
+
+def _takes_over(work: _Writing, name: str) -> str:
+    """Return the tensor that a producer makes instead, where the Relu or Clip behind it is gone."""
+    readers = work.view.readers(name)
+    return readers[0].output[0] if readers and readers[0].name in work.gone else name
+
+
+def _assemble(model: onnx.ModelProto, work: _Writing) -> onnx.ModelProto:
+    graph = onnx.GraphProto(name=model.graph.name, doc_string=model.graph.doc_string)
+    graph.node.extend(work.nodes)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    graph.metadata_props.extend(model.graph.metadata_props)
+    made = {name for node in work.nodes for name in node.output}
+    graph.value_info.extend(value for value in model.graph.value_info if value.name in made)
+    read = {*work.view.outputs, *captured(graph)}
+    graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in read)
+    graph.initializer.extend(work.initializers)
+    result = onnx.ModelProto(
+        ir_version=model.ir_version, producer_name="quantlab", domain=model.domain, model_version=model.model_version
+    )
+    result.opset_import.extend(model.opset_import)
+    result.metadata_props.extend(model.metadata_props)
+    result.functions.extend(model.functions)
+    result.graph.CopyFrom(graph)
+    return result

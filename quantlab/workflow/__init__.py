@@ -1,0 +1,1 @@
+"""Whole tasks, put together from the rooms: quantize, compare, explain, demonstrate."""
