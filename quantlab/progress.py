@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from operator import length_hint
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+def known_total(items: Iterable[object]) -> int | None:
+    """Return how many items there are, as far as they say so themselves, without pulling any."""
+    return length_hint(items, 0) or None
 
 
 class Track(Protocol):

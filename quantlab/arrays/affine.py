@@ -31,6 +31,11 @@ def _axis(shape: tuple[int, ...], grid: QParams) -> int | None:
     return axis
 
 
+def _numbers(grid: QParams) -> tuple[Any, int]:
+    """Return scale (a NumPy scalar, for its type matters) and zero point of a grid per tensor."""
+    return grid.scale[()], int(grid.zero_point)
+
+
 def quantize(x: npt.NDArray[np.floating[Any]], grid: QParams) -> Array:
     """Round an array onto a grid.
 
@@ -52,7 +57,7 @@ def quantize(x: npt.NDArray[np.floating[Any]], grid: QParams) -> Array:
     """
     kind, axis = grid.spec.dtype, _axis(x.shape, grid)
     if axis is None:
-        return kernels.quantize(x, grid.scale, grid.zero_point, kind.qmin, kind.qmax, kind.storage)
+        return kernels.quantize(x, *_numbers(grid), kind.qmin, kind.qmax, kind.storage)
     return kernels.quantize_axis(x, grid.scale, grid.zero_point, axis, kind.qmin, kind.qmax, kind.storage)
 
 
@@ -77,7 +82,7 @@ def dequantize(q: Array, grid: QParams) -> Array:
     """
     axis = _axis(q.shape, grid)
     if axis is None:
-        return kernels.dequantize(q, grid.scale, grid.zero_point)
+        return kernels.dequantize(q, *_numbers(grid))
     return kernels.dequantize_axis(q, grid.scale, grid.zero_point, axis)
 
 
@@ -96,5 +101,5 @@ def fake_quant(x: npt.NDArray[np.floating[Any]], grid: QParams) -> Array:
     """
     kind, axis = grid.spec.dtype, _axis(x.shape, grid)
     if axis is None:
-        return kernels.fake_quant(x, grid.scale, grid.zero_point, kind.qmin, kind.qmax)
+        return kernels.fake_quant(x, *_numbers(grid), kind.qmin, kind.qmax)
     return kernels.fake_quant_axis(x, grid.scale, grid.zero_point, axis, kind.qmin, kind.qmax)

@@ -26,7 +26,7 @@ Array = npt.NDArray[Any]
 Degenerate = Literal["natural", "onnxruntime"]
 
 
-def _frozen(array: npt.ArrayLike, dtype: npt.DTypeLike = None) -> Array:
+def _frozen(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> Array:
     copy = np.array(array, dtype=dtype)
     copy.flags.writeable = False
     return copy

@@ -163,7 +163,7 @@ def _wide_enough(
 
 
 def _shared(name: str, tensor: TensorPlan, done: Mapping[str, TensorPlan]) -> TensorPlan:
-    if tensor.like not in done:
+    if tensor.like is None or tensor.like not in done:
         raise QuantlabError(f"tensor {name!r} shares the grid of {tensor.like!r}, which has none in the plan")
     root = done[tensor.like]
     source = f"shared with {tensor.like!r}: {root.source}"

@@ -8,10 +8,12 @@ Names of new nodes, tensors and initializers are those of onnxruntime.quantizati
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import helper
 
@@ -100,7 +102,7 @@ def _grid_names(work: _Writing, name: str, suffix: str = "") -> tuple[str, str]:
     return work.grids[owner]
 
 
-def _axis(grid: QParams) -> Mapping[str, int]:
+def _axis(grid: QParams) -> dict[str, Any]:
     return {} if grid.spec.axis is None else {"axis": grid.spec.axis}
 
 
@@ -136,7 +138,7 @@ def _round_constant(work: _Writing, name: str) -> None:
     work.nodes.append(node)
 
 
-def quantize_constant(values: np.ndarray, grid: QParams, is_bias: bool) -> np.ndarray:  # type: ignore[type-arg]
+def quantize_constant(values: npt.NDArray[Any], grid: QParams, is_bias: bool) -> npt.NDArray[Any]:
     """Round a constant onto its grid.
 
     Args:

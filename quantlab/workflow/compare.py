@@ -21,7 +21,7 @@ from quantlab.backend import Backend, Batch, OrtBackend
 from quantlab.errors import DataError, ModelError
 from quantlab.graph import GraphView
 from quantlab.graph.quantized import Rounded, rounded_tensors
-from quantlab.progress import Track, quiet
+from quantlab.progress import Track, known_total, quiet
 from quantlab.workflow.quantize import prepare_for
 
 
@@ -145,7 +145,7 @@ def compare(
             "nothing in the second model is quantized: give the float model first, the quantized one second"
         )
     sums = {("tensor", str(pair.name)): _Sums() for pair in pairs} | {("output", name): _Sums() for name in outputs}
-    total = len(batches) if hasattr(batches, "__len__") else None
+    total = known_total(batches)
     left, right = tee(batches)
     wanted = backend.stream(prepared, left, [*outputs, *(str(pair.name) for pair in pairs)])
     got = backend.stream(quantized_model, right, [*outputs, *(pair.rounded.integers for pair in pairs)])

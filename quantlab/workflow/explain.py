@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 
 from quantlab.errors import OptionError, nearest
 from quantlab.plan import QuantPlan, TensorPlan
@@ -71,7 +72,7 @@ def _formula(tensor: TensorPlan) -> str:
     )
 
 
-def _numbers(values: np.ndarray) -> str:  # type: ignore[type-arg]
+def _numbers(values: npt.NDArray[Any]) -> str:
     if values.size == 1:
         return f"{values.item():.9g}"
     return f"{values.size} values from {values.min():.6g} to {values.max():.6g}"

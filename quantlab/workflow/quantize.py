@@ -14,7 +14,7 @@ from quantlab.graph import GraphView
 from quantlab.graph.check import check_float_model
 from quantlab.graph.prepare import prepare
 from quantlab.plan import QuantPlan, Recipe, draft, refine, resolve
-from quantlab.progress import Track, quiet
+from quantlab.progress import Track, known_total, quiet
 from quantlab.rewrite import insert_qdq
 from quantlab.rewrite.provenance import embed_plan
 from quantlab.workflow.measure import calibrated, measure
@@ -129,7 +129,7 @@ def calibrate(
     wanted = plan.observed()
     ranges = {}
     if wanted:
-        total = len(batches) if hasattr(batches, "__len__") else None
+        total = known_total(batches)
         empty = {name: rule.empty() for name in wanted}
         seen = measure(backend or OrtBackend(), prepared.model, empty, batches, track=track, total=total)
         ranges = calibrated(plan, rule, seen)
