@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import helper
 
@@ -126,7 +124,7 @@ def _round_constant(work: _Writing, name: str) -> None:
     suffix = "_quantized" if tensor.role == "bias" else ""
     integers = work.names.fresh(f"{name}_quantized")
     scale, zero = _grid_names(work, name, suffix)
-    values = quantize_constant(to_array(work.view.constants[name]), tensor.qparams, tensor.role == "bias")
+    values = quantize(to_array(work.view.constants[name]), tensor.qparams)
     work.initializers.append(integer_tensor(integers, values, tensor.qparams.spec.dtype))
     node = helper.make_node(
         "DequantizeLinear",
@@ -136,27 +134,6 @@ def _round_constant(work: _Writing, name: str) -> None:
         **_axis(tensor.qparams),
     )
     work.nodes.append(node)
-
-
-def quantize_constant(values: npt.NDArray[Any], grid: QParams, is_bias: bool) -> npt.NDArray[Any]:
-    """Round a constant onto its grid.
-
-    Args:
-        values: Float array.
-        grid: Its grid.
-        is_bias: Whether to divide in float64: 32-bit integers need more digits than float32 has.
-
-    Returns:
-        Integers of the array's shape in the grid's storage type.
-    """
-    if not is_bias:
-        return quantize(values, grid)
-    shape = [1] * values.ndim
-    if grid.spec.axis is not None:
-        shape[grid.spec.axis] = -1
-    steps = values.astype(np.float64) / grid.scale.astype(np.float64).reshape(shape)
-    limits = grid.spec.dtype
-    return np.clip(np.rint(steps), limits.qmin, limits.qmax).astype(limits.storage)
 
 
 def _write_node(work: _Writing, node: onnx.NodeProto) -> None:
