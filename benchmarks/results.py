@@ -1,0 +1,294 @@
+"""Real trained models quantized by quantlab and by onnxruntime.quantization, on the same samples, side by side.
+
+    python -m benchmarks.results [KEY ...] [--rules minmax percentile] [-o docs/results.md]
+
+Every quantization runs in a process of its own, so that its time and peak memory are its own. Afterwards float model
+and both int8 models run on the evaluation samples in one process; latencies are medians of interleaved single-threaded
+runs of batch 1, given as ratios within that run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from benchmarks.real_models import KEYS, Array, Sample, case
+
+RULES = ("minmax", "percentile")
+TOOLS = ("quantlab", "onnxruntime")
+MIN_OPSET = 13
+LATENCY_ROUNDS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one tool made of one model under one range rule.
+
+    Attributes:
+        seconds: Time of the whole quantization, model and data in memory, in seconds.
+        peak_mb: Growth of the process' peak memory over what it held before, in MB (1e6 bytes).
+        size_mb: Size of the written model in MB.
+        note: What had to be done or went wrong, in words.
+        error: The first line of an error; empty where the model was made and loads.
+    """
+
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+    size_mb: float = 0.0
+    note: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """What one int8 model is worth on the evaluation samples.
+
+    Attributes:
+        sqnr_db: Signal-to-quantization-noise ratio over all float outputs, in dB.
+        agreement: Share of rows of the first output whose largest value stands at the float model's place.
+        score: The case's own metric.
+        speed: Median latency of the float model divided by that of this one.
+    """
+
+    sqnr_db: float
+    agreement: float
+    score: float
+    speed: float
+
+
+def quantize_with_quantlab(content: bytes, samples: list[Sample], rule: str, target: Path) -> str:
+    """Quantize with per-channel int8 weights; everything else as it comes."""
+    import quantlab
+
+    quantlab.quantize_static(content, target, samples, per_channel=True, calibrate_method=rule)
+    return ""
+
+
+def quantize_with_onnxruntime(content: bytes, samples: list[Sample], rule: str, target: Path) -> str:
+    """Quantize as the peer's own guide says: pre-process, then quantize_static with per-channel int8 weights."""
+    from onnxruntime import quantization as peer
+
+    class Reader(peer.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.samples = iter(samples)
+
+        def get_next(self) -> Sample | None:
+            return next(self.samples, None)
+
+    notes = []
+    source = target.with_suffix(".float.onnx")
+    source.write_bytes(content)
+    ready = target.with_suffix(".ready.onnx")
+    try:
+        peer.quant_pre_process(str(source), str(ready))
+    except Exception as error:
+        notes.append(f"its pre-processing fails ({type(error).__name__}), so it gets the model as it is")
+        ready = source
+    method = {"minmax": peer.CalibrationMethod.MinMax, "percentile": peer.CalibrationMethod.Percentile}[rule]
+    raised = content_opset(ready.read_bytes()) < MIN_OPSET
+    if raised:
+        notes.append("its per-channel model does not load below opset 13, so its input was raised by hand")
+        onnx.save(onnx.version_converter.convert_version(onnx.load(ready), MIN_OPSET), ready)
+    peer.quantize_static(str(ready), str(target), Reader(), per_channel=True, calibrate_method=method)
+    return "; ".join(notes)
+
+
+def content_opset(content: bytes) -> int:
+    """Version of the default operator set."""
+    imports = onnx.load_from_string(content).opset_import
+    return max(entry.version for entry in imports if entry.domain in ("", "ai.onnx"))
+
+
+def work(tool: str, rule: str, key: str, target: Path) -> Outcome:
+    """Quantize in this process and measure it."""
+    entry = case(key)
+    content, samples = entry.build(), entry.calibration()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    act = {"quantlab": quantize_with_quantlab, "onnxruntime": quantize_with_onnxruntime}[tool]
+    start = time.perf_counter()
+    try:
+        note = act(content, samples, rule, target)
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        session(target.read_bytes())
+    except Exception as error:
+        return Outcome(error=f"{type(error).__name__}: {str(error).splitlines()[0][:160]}")
+    return Outcome(seconds=seconds, peak_mb=peak * 1024 / 1e6, size_mb=target.stat().st_size / 1e6, note=note)
+
+
+def session(content: bytes) -> Any:
+    """Open a single-threaded session."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def run_worker(tool: str, rule: str, key: str, target: Path) -> Outcome:
+    """Quantize in a new process."""
+    command = [sys.executable, "-m", "benchmarks.results", "--worker", tool, rule, key, str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if not lines:
+        return Outcome(error=f"process died: {(done.stderr.splitlines() or ['no message'])[-1][:160]}")
+    return Outcome(**json.loads(lines[-1]))
+
+
+def judge(key: str, models: dict[str, bytes]) -> dict[str, Quality]:
+    """Run the float model and the quantized ones on the evaluation samples.
+
+    Args:
+        key: The case.
+        models: Name to serialized model; `"float"` is the reference.
+
+    Returns:
+        Name to quality, the float model's included.
+    """
+    entry = case(key)
+    samples = entry.evaluation()
+    sessions = {name: session(content) for name, content in models.items()}
+    outputs = {name: [run.run(None, sample) for sample in samples] for name, run in sessions.items()}
+    seconds = _latencies(sessions, samples)
+    exact = outputs["float"]
+    return {
+        name: Quality(
+            sqnr_db=_sqnr(exact, found),
+            agreement=_agreement(exact, found),
+            score=entry.metric(found),
+            speed=seconds["float"] / seconds[name],
+        )
+        for name, found in outputs.items()
+    }
+
+
+def _latencies(sessions: dict[str, Any], samples: list[Sample]) -> dict[str, float]:
+    taken: dict[str, list[float]] = {name: [] for name in sessions}
+    for index in range(LATENCY_ROUNDS):
+        sample = samples[index % len(samples)]
+        for name, run in sessions.items():
+            start = time.perf_counter()
+            run.run(None, sample)
+            taken[name].append(time.perf_counter() - start)
+    return {name: float(np.median(values)) for name, values in taken.items()}
+
+
+def _sqnr(exact: Sequence[Sequence[Array]], found: Sequence[Sequence[Array]]) -> float:
+    signal = noise = 0.0
+    for wanted, got in zip(exact, found, strict=True):
+        for x, y in zip(wanted, got, strict=True):
+            if np.issubdtype(x.dtype, np.floating) and x.shape == y.shape:
+                signal += float(np.sum(x.astype(np.float64) ** 2))
+                noise += float(np.sum((x.astype(np.float64) - y) ** 2))
+    return float(10 * np.log10(signal / noise)) if noise else float("inf")
+
+
+def _agreement(exact: Sequence[Sequence[Array]], found: Sequence[Sequence[Array]]) -> float:
+    same = [wanted[0].argmax(-1) == got[0].argmax(-1) for wanted, got in zip(exact, found, strict=True)]
+    return float(np.mean(np.concatenate([np.ravel(votes) for votes in same])))
+
+
+def rows(key: str, rules: Sequence[str]) -> Iterator[str]:
+    """Measure one case and yield its table rows and notes as Markdown."""
+    entry = case(key)
+    content = entry.build()
+    made: dict[str, bytes] = {"float": content}
+    outcomes: dict[str, Outcome] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for rule in rules:
+            for tool in TOOLS:
+                name, target = f"{tool} {rule}", Path(folder, f"{tool}-{rule}.onnx")
+                print(f"{key}: {name}", file=sys.stderr, flush=True)
+                outcomes[name] = run_worker(tool, rule, key, target)
+                if not outcomes[name].error:
+                    made[name] = target.read_bytes()
+    quality = judge(key, made)
+    float_size = len(content) / 1e6
+    opset = content_opset(content)
+    yield f"### {key}\n"
+    yield f"{entry.title}. Opset {opset}, {len(entry.calibration())} calibration and {len(entry.evaluation())} "
+    yield f"evaluation samples. {entry.labels} Weights: {entry.source} ({entry.licence}).\n"
+    yield f"| | time s | peak memory MB | size MB | output SQNR dB | agreement | {entry.metric_name} | speed-up |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    yield f"| float | | | {float_size:.2f} | | | {quality['float'].score:.3f} | 1.00 |"
+    for name, outcome in outcomes.items():
+        if outcome.error:
+            yield f"| {name} | failed: {outcome.error} | | | | | | |"
+            continue
+        found = quality[name]
+        yield (
+            f"| {name} | {outcome.seconds:.2f} | {outcome.peak_mb:.0f} | {outcome.size_mb:.2f} | {found.sqnr_db:.2f} "
+            f"| {found.agreement:.3f} | {found.score:.3f} | {found.speed:.2f} |"
+        )
+    yield ""
+    for note in dict.fromkeys(outcome.note for outcome in outcomes.values() if outcome.note):
+        yield f"onnxruntime.quantization: {note}.\n"
+
+
+def page(keys: Sequence[str], rules: Sequence[str]) -> str:
+    """Measure all cases and return the page."""
+    names = ("numpy", "onnx", "onnxruntime", "numba")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
+    flags = next((line for line in _cpuinfo() if line.startswith("flags")), "")
+    vnni = "with" if "avx512_vnni" in flags or "avx_vnni" in flags else "without"
+    lines = [
+        "# Results on real models",
+        "",
+        "quantlab and onnxruntime.quantization on the same calibration samples, both with int8 activations and per-channel",
+        "int8 weights in QDQ format. Time and peak memory are those of the whole quantization in a process of its own, the",
+        "memory as growth over the process with model and data loaded. SQNR is over all outputs against the float model.",
+        "Speed-up is the float model's median latency over the int8 model's, one thread, interleaved runs.",
+        "",
+        f"Made with `python -m benchmarks.results {' '.join(keys)} --rules {' '.join(rules)} -o docs/results.md` on",
+        f"{datetime.now(UTC):%Y-%m-%d}, {cpu} ({vnni} VNNI), Python {platform.python_version()}, {versions}.",
+        "Machines are shared: repeat the ratios, do not trust the seconds.",
+        "",
+    ]
+    for key in keys:
+        lines += list(rows(key, rules))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__)
+    parser.add_argument("keys", nargs="*", default=list(KEYS), help=f"cases ({', '.join(KEYS)})")
+    parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
+    parser.add_argument("-o", "--output", type=Path, help="where to write the page; standard output by default")
+    parser.add_argument("--worker", nargs=4, metavar=("TOOL", "RULE", "KEY", "TARGET"), help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.worker:
+        tool, rule, key, target = options.worker
+        print(json.dumps(asdict(work(tool, rule, key, Path(target)))))
+        return 0
+    text = page(options.keys, options.rules)
+    if options.output:
+        options.output.write_text(text)
+    else:
+        print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

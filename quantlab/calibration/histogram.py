@@ -1,0 +1,205 @@
+"""A histogram is a constant number of integer counts on an absolute lattice of power-of-two bin widths.
+
+    bin of v = floor(v / 2**e),     e = least exponent with floor(hi / 2**e) - floor(lo / 2**e) + 1 <= max_bins
+
+`e` depends on nothing but the range `[lo, hi]` of everything seen. When the range grows, `e` grows, bins join in pairs
+and their counts add. No count is ever split or estimated, which is why the result does not depend on how the data was
+cut into batches, in which order they came, or how partial results were merged.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from quantlab import kernels
+from quantlab.calibration.lattice import Bins, Counts, bin_of, bins_between, lattice_exponent
+from quantlab.calibration.statistic import FloatArray, MinMax, checked
+from quantlab.errors import DataError, OptionError
+
+DEFAULT_BINS = 4096
+# With fewer, the bins of the largest float64 numbers would be wider than any float64.
+LEAST_BINS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """Counts of everything seen, between the observed ends.
+
+    At most `max_bins` bins are used, and at least about half as many unless the values lie so close together that a
+    float64 has no bits for finer bins (a constant tensor is one bin).
+
+    Invariants:
+        * `bins` is None exactly if `count == 0`; otherwise its first bin holds `lo`, its last `hi`, its total is
+          `count` and its exponent is `lattice_exponent(lo, hi, max_bins)`.
+        * Scaling all values by a power of two changes `lo`, `hi` and the exponent and no count, as long as the values
+          stay normal float64 numbers.
+
+    Attributes:
+        max_bins: Most bins to be used, at least 8.
+        ends: Observed ends and the numbers of finite, NaN and infinite elements.
+        bins: The counts.
+
+    Raises:
+        OptionError: `max_bins` is no integer or below 8.
+
+    Example:
+        >>> seen = Histogram(max_bins=8).update(np.array([0.0, 0.5, 1.0, 2.5]))
+        >>> seen.counts.tolist(), seen.edges().tolist()
+        ([1, 1, 1, 0, 0, 1], [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
+        >>> seen.update(np.array([-2.0])).counts.tolist()
+        [1, 0, 2, 1, 1]
+    """
+
+    max_bins: int = DEFAULT_BINS
+    ends: MinMax = field(default_factory=MinMax)
+    bins: Bins | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_bins, bool) or not isinstance(self.max_bins, int) or self.max_bins < LEAST_BINS:
+            raise OptionError(f"max_bins must be an integer of at least {LEAST_BINS}, got {self.max_bins!r}")
+
+    @property
+    def count(self) -> int:
+        """How many finite elements were seen."""
+        return self.ends.count
+
+    @property
+    def nan_count(self) -> int:
+        """How many elements were NaN."""
+        return self.ends.nan_count
+
+    @property
+    def inf_count(self) -> int:
+        """How many elements were infinite."""
+        return self.ends.inf_count
+
+    @property
+    def lo(self) -> float:
+        """Smallest finite element seen; +inf where there was none."""
+        return self.ends.lo
+
+    @property
+    def hi(self) -> float:
+        """Largest finite element seen; -inf where there was none."""
+        return self.ends.hi
+
+    @property
+    def counts(self) -> Counts:
+        """Counts of the bins, of shape (n,) with n <= max_bins; n is 0 where nothing finite was seen."""
+        return np.zeros(0, np.int64) if self.bins is None else self.bins.counts
+
+    @property
+    def abs_lo(self) -> float:
+        """The least that the absolute values can be, given the ends: 0 where the ends have different signs."""
+        return max(self.lo, -self.hi, 0.0) if self.count else math.inf
+
+    @property
+    def abs_hi(self) -> float:
+        """Largest absolute value seen; -inf where there was none."""
+        return max(-self.lo, self.hi)
+
+    def edges(self) -> npt.NDArray[np.float64]:
+        """Return the bin edges, of shape (n + 1,); shape (0,) where nothing finite was seen."""
+        return np.zeros(0) if self.bins is None else self.bins.edges()
+
+    def cumulative(self) -> Counts:
+        """Return how many elements lie below each edge, of shape (n + 1,); shape (0,) where nothing was seen."""
+        return np.zeros(0, np.int64) if self.bins is None else self.bins.cumulative()
+
+    def folded(self) -> Bins:
+        """Return the counts of the absolute values on the same lattice.
+
+        Returns:
+            Bins of |x|, see `Bins.folded`.
+
+        Raises:
+            DataError: No finite value was seen.
+        """
+        if self.bins is None:
+            raise DataError("a histogram that has seen no finite value has no bins; update it with data first")
+        return self.bins.folded()
+
+    def folded_from_zero(self, max_bins: int) -> Bins:
+        """Return the counts of the absolute values on a lattice that reaches from zero to the largest of them.
+
+        Args:
+            max_bins: Most bins wanted, at least 2; more than half as many are used if the histogram is fine enough,
+                as it is for `max_bins` up to half its own.
+
+        Returns:
+            Bins of |x|, the first of which begins at zero and the last of which is not empty.
+
+        Raises:
+            DataError: No finite value was seen.
+        """
+        bins = self.folded()
+        exponent = max(bins.exponent, lattice_exponent(0.0, self.abs_hi, max_bins))
+        last = (bins.first + len(bins) - 1) >> (exponent - bins.exponent)
+        return bins.on(exponent, 0, last + 1)
+
+    def update(self, x: FloatArray) -> Self:
+        """Return the histogram with one more array in it.
+
+        Args:
+            x: Float16, float32 or float64 array of any shape, empty ones included.
+
+        Returns:
+            A new histogram.
+
+        Raises:
+            DataError: The array has another type.
+        """
+        x = checked(x)
+        new = MinMax().update(x)
+        ends = self.ends.merge(new)
+        if not new.count:
+            return type(self)(max_bins=self.max_bins, ends=ends, bins=self.bins)
+        exponent = lattice_exponent(ends.lo, ends.hi, self.max_bins)
+        return self._with(_counted(x, new, exponent), ends, exponent)
+
+    def merge(self, other: Self) -> Self:
+        """Return the histogram of both streams.
+
+        Args:
+            other: Another histogram with the same `max_bins`.
+
+        Returns:
+            A new histogram; the order of the two does not matter.
+
+        Raises:
+            OptionError: `other` is of another kind or has another `max_bins`.
+        """
+        if not isinstance(other, Histogram):
+            raise OptionError(
+                f"a Histogram cannot be merged with a {type(other).__name__}; merge statistics of one kind"
+            )
+        if other.max_bins != self.max_bins:
+            raise OptionError(
+                f"histograms of at most {self.max_bins} and {other.max_bins} bins cannot be merged; collect both "
+                "with the same max_bins"
+            )
+        ends = self.ends.merge(other.ends)
+        if other.bins is None:
+            return type(self)(max_bins=self.max_bins, ends=ends, bins=self.bins)
+        return self._with(other.bins, ends, lattice_exponent(ends.lo, ends.hi, self.max_bins))
+
+    def _with(self, added: Bins, ends: MinMax, exponent: int) -> Self:
+        """Lay the own and the added counts on the lattice of the common range and add them."""
+        first, size = bin_of(ends.lo, exponent), bins_between(ends.lo, ends.hi, exponent)
+        bins = added.on(exponent, first, size)
+        if self.bins is not None:
+            bins = Bins(exponent, first, bins.counts + self.bins.on(exponent, first, size).counts)
+        return type(self)(max_bins=self.max_bins, ends=ends, bins=bins)
+
+
+def _counted(x: FloatArray, ends: MinMax, exponent: int) -> Bins:
+    """Count an array, of which `ends` are the ends, on a lattice."""
+    first, size = bin_of(ends.lo, exponent), bins_between(ends.lo, ends.hi, exponent)
+    if size == 1:
+        return Bins(exponent, first, np.array([ends.count]))
+    return Bins(exponent, first, kernels.lattice_histogram(x, exponent, first, size))

@@ -1,0 +1,1 @@
+"""The range rules, one a file; each enters itself into `quantlab.calibration.calibrators`."""

@@ -1,0 +1,149 @@
+"""A statistic is a value that tells what a stream of arrays has held so far, in memory that does not grow.
+
+    update(x)      the statistic of everything seen before and of `x`
+    merge(other)   the statistic of both streams: associative, commutative, exact, with the empty one neutral
+
+so that any split of the data into batches, any order and any tree of merges end in the same bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from quantlab import kernels
+from quantlab.errors import DataError, OptionError
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+class Statistic(Protocol):
+    """What every statistic can do; a range rule names the one that it needs."""
+
+    @property
+    def count(self) -> int:
+        """How many finite elements were seen."""
+
+    @property
+    def nan_count(self) -> int:
+        """How many elements were NaN."""
+
+    @property
+    def inf_count(self) -> int:
+        """How many elements were infinite."""
+
+    @property
+    def lo(self) -> float:
+        """Smallest finite element seen; +inf where there was none."""
+
+    @property
+    def hi(self) -> float:
+        """Largest finite element seen; -inf where there was none."""
+
+    def update(self, x: FloatArray) -> Self:
+        """Return the statistic with one more array in it."""
+
+    def merge(self, other: Self) -> Self:
+        """Return the statistic of both streams."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinMax:
+    """The ends of what was seen, and how much was seen.
+
+    Invariants:
+        * `lo <= hi` are finite if `count > 0`, otherwise `lo = +inf` and `hi = -inf`.
+        * Neither end is negative zero, whose bits would depend on the order of the data.
+
+    Attributes:
+        count: Finite elements.
+        nan_count: Elements that were NaN.
+        inf_count: Elements that were infinite.
+        lo: Smallest finite element.
+        hi: Largest finite element.
+
+    Example:
+        >>> seen = MinMax().update(np.array([1.5, -2.0, np.nan], np.float32))
+        >>> seen.lo, seen.hi, seen.count, seen.nan_count
+        (-2.0, 1.5, 2, 1)
+    """
+
+    count: int = 0
+    nan_count: int = 0
+    inf_count: int = 0
+    lo: float = math.inf
+    hi: float = -math.inf
+
+    def update(self, x: FloatArray) -> Self:
+        """Return the statistic with one more array in it.
+
+        Args:
+            x: Float16, float32 or float64 array of any shape, empty ones included.
+
+        Returns:
+            A new statistic.
+
+        Raises:
+            DataError: The array has another type.
+        """
+        return self.merge(self._of(x))
+
+    @classmethod
+    def _of(cls, x: FloatArray) -> Self:
+        x = checked(x)
+        seen = kernels.min_max(x)
+        # Adding 0.0 turns negative zero into zero.
+        return cls(
+            count=x.size - int(seen.nan_count) - int(seen.inf_count),
+            nan_count=int(seen.nan_count),
+            inf_count=int(seen.inf_count),
+            lo=float(seen.lo) + 0.0,
+            hi=float(seen.hi) + 0.0,
+        )
+
+    def merge(self, other: Self) -> Self:
+        """Return the statistic of both streams.
+
+        Args:
+            other: Another `MinMax`.
+
+        Returns:
+            A new statistic; the order of the two does not matter.
+
+        Raises:
+            OptionError: `other` is a statistic of another kind.
+        """
+        if not isinstance(other, MinMax):
+            raise OptionError(f"a MinMax cannot be merged with a {type(other).__name__}; merge statistics of one kind")
+        return type(self)(
+            count=self.count + other.count,
+            nan_count=self.nan_count + other.nan_count,
+            inf_count=self.inf_count + other.inf_count,
+            lo=min(self.lo, other.lo),
+            hi=max(self.hi, other.hi),
+        )
+
+
+def checked(x: FloatArray | np.floating[Any]) -> FloatArray:
+    """Return an array that a statistic can take.
+
+    Args:
+        x: Anything that came out of a model.
+
+    Returns:
+        The same array; NumPy's scalars become arrays of shape ().
+
+    Raises:
+        DataError: It is no NumPy array of float16, float32 or float64.
+    """
+    if isinstance(x, np.ndarray | np.generic) and x.dtype in (np.float16, np.float32, np.float64):
+        return np.asarray(x)
+    kind = f"an array of {x.dtype}" if isinstance(x, np.ndarray) else f"a {type(x).__name__}"
+    raise DataError(
+        f"a statistic takes NumPy arrays of float16, float32 or float64, got {kind}; convert it first "
+        "(bfloat16 to float32 loses nothing)"
+    )
