@@ -190,7 +190,8 @@ def qparams_from_range(
         hi = np.maximum(np.abs(lo), np.abs(hi))
         lo = -hi
     lo64, hi64 = lo.astype(np.float64), hi.astype(np.float64)
-    step = (hi64 - lo64) / np.float64(spec.qmax - spec.qmin)
+    with np.errstate(over="ignore"):  # only float64 ranges can; QParams refuses the infinite scale
+        step = (hi64 - lo64) / np.float64(spec.qmax - spec.qmin)
     scale = _round_step(step, values.dtype, degenerate)
     tiny = scale == 0
     divisor = np.where(tiny, 1.0, step)

@@ -62,7 +62,7 @@ def calibrator(rule: str | RangeRule, options: Mapping[str, object] | None = Non
 
     Example:
         >>> calibrator("percentile", {"percent": 99.9})
-        PercentileRule(percent=99.9, max_bins=4096)
+        PercentileRule(percent=99.9, tails='magnitude', max_bins=4096)
     """
     given = dict(options or {})
     if not isinstance(rule, str):

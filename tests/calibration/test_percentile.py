@@ -22,8 +22,8 @@ samples = hnp.arrays(np.float32, st.integers(1, 300), elements=values)
 percents = st.one_of(st.floats(0.01, 100), st.sampled_from([99.999, 99.99, 99.9, 99, 90, 75, 50, 100]))
 
 
-def ends(x, percent, spec, max_bins=4096):
-    rule = PercentileRule(percent=percent, max_bins=max_bins)
+def ends(x, percent, spec, max_bins=4096, tails="each"):
+    rule = PercentileRule(percent=percent, tails=tails, max_bins=max_bins)
     seen = rule.empty().update(x)
     found = rule.range(seen, spec)
     return float(found.lo), float(found.hi), seen.bins.width
@@ -68,6 +68,28 @@ def test_symmetric_cut_is_within_a_bin_of_the_order_statistic(x, percent, max_bi
     assert abs(max(-lo, hi) - min(threshold, max(-x.min(), x.max()))) <= width
     assert lo >= x.min()
     assert hi <= x.max()
+
+
+@given(samples, percents, st.sampled_from([8, 4096]))
+def test_cutting_by_magnitude_is_the_symmetric_cut_whatever_the_grid(x, percent, max_bins):
+    found = ends(x, percent, ASYMMETRIC, max_bins, tails="magnitude")
+    assert found == ends(x, percent, SYMMETRIC, max_bins)
+
+
+@given(samples, percents)
+def test_both_ways_agree_on_tensors_of_one_sign(x, percent):
+    for signed in (np.abs(x), -np.abs(x)):
+        each, whole = (ends(signed, percent, ASYMMETRIC, tails=tails) for tails in ("each", "magnitude"))
+        assert whole[0] == pytest.approx(each[0], abs=each[2])
+        assert whole[1] == pytest.approx(each[1], abs=each[2])
+
+
+def test_the_short_side_of_a_skewed_tensor_stays_whole():
+    x = np.concatenate([np.linspace(-0.25, 0, 5_000), np.linspace(0, 8, 5_000)])
+    lo, hi, _ = ends(x, 99, ASYMMETRIC, tails="magnitude")
+    assert lo == -0.25
+    # The 100 largest of the 5,000 spread over 0..8.
+    assert hi == pytest.approx(8 * 0.98, abs=0.01)
 
 
 @pytest.mark.parametrize("percent", [99.999, 99.9, 99.0, 90.0, 30.0])
@@ -138,7 +160,7 @@ def test_golden_ranges(x, percent, spec, lo, hi):
 
 def test_explanations():
     x = np.concatenate([np.linspace(-8.125, 9, 100_001), [np.nan]])
-    rule = PercentileRule(percent=99.9)
+    rule = PercentileRule(percent=99.9, tails="each")
     seen = rule.empty().update(x)
     # By hand: 50.0005 values are cut on either side. Of bins 2**-7 wide the first holds 46 and the second 46, of which
     # 4.0005 go: -8.125 + 2**-7 * (1 + 4.0005 / 46); above 9 - 2**-7 * (1 + 4.0005 / 46), as 9 itself begins a bin.
@@ -147,12 +169,18 @@ def test_explanations():
         "1 NaN left out"
     )
     assert rule.explain(seen, SYMMETRIC).startswith("percentile 99.9 % of 100,001 absolute values in 1,153 bins: [")
+    assert PercentileRule(percent=99.9).explain(seen, ASYMMETRIC) == rule.explain(seen, SYMMETRIC)
 
 
 @pytest.mark.parametrize("percent", [0, -1, 100.1, float("nan"), "99", True, None])
 def test_impossible_percentages_are_refused(percent):
     with pytest.raises(OptionError, match=r"^percent must be a number above 0 and at most 100, got "):
         PercentileRule(percent=percent)
+
+
+def test_unknown_tails_are_refused():
+    with pytest.raises(OptionError, match=r"^tails must be one of 'magnitude', 'each', got 'both'$"):
+        PercentileRule(tails="both")
 
 
 def test_impossible_bins_are_refused():

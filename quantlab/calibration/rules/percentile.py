@@ -2,15 +2,15 @@
 
 With N values, a share c = (100 - percent) / 100 and F(t) the number of values below t, linear inside each bin:
 
-    asymmetric, two signs     F(lo) = c N / 2,   F(hi) = N - c N / 2
-    asymmetric, no negatives  lo = min x,        F(hi) = N - c N           (mirrored where there are no positives)
-    symmetric                 F(t)  = N - c N    for |x|; the range is [-t, t]
+    tails="magnitude"    F(t) = N - c N  for |x|; the range is [-t, t] within the observed ends
+    tails="each"         F(lo) = c N / 2  and  F(hi) = N - c N / 2  for x, or [-t, t] for a symmetric grid
 
-A grid always contains zero. For a tensor without negative values nothing can be gained below: whatever were cut there,
-the grid would begin at zero all the same. So the whole share is cut where it narrows the grid.
+Cutting by magnitude clips a long tail only: the short side of a skewed tensor stays whole. For a tensor of one sign both
+ways are the same. A grid always contains zero, so that nothing can be gained on the side of zero: the whole share is cut
+on the other.
 
 Source: the percentile calibration of Wu et al. 2020, "Integer Quantization for Deep Learning Inference: Principles and
-Empirical Evaluation", section 5.
+Empirical Evaluation", section 5, which is by magnitude, as onnxruntime.quantization's is by default.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -27,6 +28,8 @@ from quantlab.calibration.lattice import Bins
 from quantlab.calibration.rule import calibrators, provenance, require_histogram, within
 from quantlab.calibration.statistic import Statistic
 from quantlab.errors import OptionError
+
+Tails: TypeAlias = Literal["magnitude", "each"]
 
 
 def lower_cut(bins: Bins, rank: Fraction) -> float:
@@ -59,6 +62,7 @@ class PercentileRule:
     Attributes:
         percent: Share of the values to keep, in percent, above 0 and at most 100. It is taken at its decimal meaning:
             99.999 cuts exactly 1 value in 100,000.
+        tails: `"magnitude"` cuts the largest absolute values, `"each"` half of the share at each end.
         max_bins: Most bins of the histogram; the cut is exact to one bin.
 
     Raises:
@@ -73,12 +77,15 @@ class PercentileRule:
     """
 
     percent: float = 99.999
+    tails: Tails = "magnitude"
     max_bins: int = DEFAULT_BINS
 
     def __post_init__(self) -> None:
         number = isinstance(self.percent, int | float) and not isinstance(self.percent, bool)
         if not number or not 0 < self.percent <= 100:
             raise OptionError(f"percent must be a number above 0 and at most 100, got {self.percent!r}")
+        if self.tails not in get_args(Tails):
+            raise OptionError(f"tails must be one of {', '.join(map(repr, get_args(Tails)))}, got {self.tails!r}")
         Histogram(max_bins=self.max_bins)
 
     def empty(self) -> Histogram:
@@ -90,7 +97,7 @@ class PercentileRule:
 
         Args:
             seen: A `Histogram` with at least one finite value.
-            spec: The grid to come; only its symmetry matters.
+            spec: The grid to come; only its symmetry matters, and that only with `tails="each"`.
 
         Returns:
             Float64 ends of shape (), within the observed ends. `percent=100` gives the observed ends.
@@ -104,7 +111,7 @@ class PercentileRule:
         bins = seen.bins
         if not share or bins is None:
             return within(seen.lo, seen.hi, seen)
-        if spec.symmetric:
+        if self._by_magnitude(spec):
             threshold = max(upper_cut(seen.folded(), share), seen.abs_lo)
             return within(-threshold, threshold, seen)
         if seen.lo >= 0:
@@ -113,8 +120,11 @@ class PercentileRule:
             return within(lower_cut(bins, share), seen.hi, seen)
         return within(lower_cut(bins, share / 2), upper_cut(bins, share / 2), seen)
 
+    def _by_magnitude(self, spec: QuantSpec) -> bool:
+        return spec.symmetric or self.tails == "magnitude"
+
     def explain(self, seen: Statistic, spec: QuantSpec) -> str:
         """Return one line that says how the range came about; arguments and errors as for `range`."""
         chosen, seen = self.range(seen, spec), require_histogram(seen, "percentile")
-        size, of = (len(seen.folded()), "absolute values") if spec.symmetric else (seen.counts.size, "values")
+        size, of = (len(seen.folded()), "absolute values") if self._by_magnitude(spec) else (seen.counts.size, "values")
         return provenance(f"percentile {self.percent} % of {seen.count:,} {of} in {size:,} bins", chosen, seen)

@@ -1,0 +1,159 @@
+"""What the arguments of a kernel must satisfy: checks shared by definitions and twins."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+Floats: TypeAlias = NDArray[np.floating[Any]]
+Integers: TypeAlias = NDArray[np.integer[Any]]
+Counts: TypeAlias = NDArray[np.int64]
+
+
+def require_floats(x: Floats) -> None:
+    """Refuse what is not a float16, float32 or float64 array in the machine's byte order.
+
+    Args:
+        x: Array of any shape.
+
+    Raises:
+        TypeError: The dtype is another one.
+    """
+    if x.dtype not in (np.float16, np.float32, np.float64):
+        raise TypeError(f"got an array of {x.dtype}; allowed are float16, float32 and float64: convert it with astype")
+
+
+def require_lattice(exponent: int, first_bin: int, bins: int) -> None:
+    """Refuse a lattice whose bin numbers float64 cannot hold exactly.
+
+    Args:
+        exponent: Bins are 2**exponent wide.
+        first_bin: Number of the first bin.
+        bins: How many bins.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+    if not -1022 <= exponent <= 1022:
+        raise ValueError(f"exponent is {exponent}; a bin width 2**exponent needs an exponent in -1022..1022")
+    if not 1 <= bins < 2**31:
+        raise ValueError(f"bins is {bins}; allowed are 1..2**31 - 1")
+    if first_bin < -(2**53) or first_bin + bins > 2**53:
+        raise ValueError(f"bins {first_bin}..{first_bin + bins - 1} leave -2**53..2**53; take a larger exponent")
+
+
+def outside_lattice(exponent: int, first_bin: int, bins: int) -> ValueError:
+    """Make the error for finite elements that no bin holds."""
+    return ValueError(
+        f"finite elements lie outside bins {first_bin}..{first_bin + bins - 1} of width 2**{exponent}; "
+        "choose first_bin and bins from min_max"
+    )
+
+
+def widened(x: Floats, lo: float, hi: float, bins: int) -> Floats:
+    """Return `x`, as float64 where `numpy.histogram` cannot count in its own dtype.
+
+    That is where the dtype cannot hold lo, hi or hi - lo, and where it is so coarse that the rounded difference of the
+    two edges reaches a bin beyond the last.
+    """
+    lo, hi = (lo - 0.5, hi + 0.5) if lo == hi else (lo, hi)
+    with np.errstate(over="ignore", invalid="ignore"):
+        ends = np.array([lo, hi]).astype(x.dtype)
+        spread = float(ends[1] - ends[0])
+    narrow = np.isfinite(ends).all() and hi > lo and spread / (hi - lo) * bins < bins + 1
+    return x if narrow else x.astype(np.float64)
+
+
+def converted(x: Floats, dtype: DTypeLike) -> Floats:
+    """Return `x` in another float dtype, or itself; what is too large becomes an infinity without a warning."""
+    with np.errstate(over="ignore", under="ignore"):
+        return x.astype(dtype, copy=False)
+
+
+def scale_dtype(scale: object) -> np.dtype[np.floating[Any]]:
+    """Return the precision a scale asks for: float16 for a NumPy float16, float32 for everything else."""
+    return np.dtype(np.float16 if getattr(scale, "dtype", None) == np.float16 else np.float32)
+
+
+def require_storage(dtype: np.dtype[Any]) -> None:
+    """Refuse an integer dtype that stores no grid.
+
+    Args:
+        dtype: The dtype.
+
+    Raises:
+        TypeError: It is not one of int8, uint8, int16, uint16 and int32.
+    """
+    if dtype not in (np.int8, np.uint8, np.int16, np.uint16, np.int32):
+        raise TypeError(f"got integers of {dtype}; allowed are int8, uint8, int16, uint16 and int32")
+
+
+def storage_dtype(dtype: DTypeLike, qmin: int, qmax: int) -> np.dtype[Any]:
+    """Return the dtype that stores a grid, after checking that it can.
+
+    Args:
+        dtype: What was asked for.
+        qmin: Smallest integer of the grid.
+        qmax: Largest integer of the grid.
+
+    Returns:
+        The dtype.
+
+    Raises:
+        TypeError: It is not one of int8, uint8, int16, uint16 and int32.
+        ValueError: It cannot hold qmin and qmax.
+    """
+    storage = np.dtype(dtype)
+    require_storage(storage)
+    info = np.iinfo(storage)
+    if qmin < info.min or qmax > info.max:
+        raise ValueError(f"the grid {qmin}..{qmax} does not fit {storage} ({info.min}..{info.max})")
+    return storage
+
+
+def require_grid(x: Floats, qmin: int, qmax: int) -> None:
+    """Refuse what cannot be quantized.
+
+    Args:
+        x: Array to quantize.
+        qmin: Smallest integer of the grid.
+        qmax: Largest integer of the grid.
+
+    Raises:
+        TypeError: `x` is not a float array.
+        ValueError: qmin is above qmax.
+    """
+    require_floats(x)
+    if qmin > qmax:
+        raise ValueError(f"qmin {qmin} is above qmax {qmax}")
+
+
+def channels(x: NDArray[Any], scale: Floats, zero_point: ArrayLike, axis: int) -> tuple[Floats, NDArray[np.int64], int]:
+    """Check scales and zero points against the channels they are for.
+
+    Args:
+        x: Array with C entries along `axis`.
+        scale: Steps of shape (C,).
+        zero_point: Integers of shape (C,).
+        axis: The axis; negative counts from the last.
+
+    Returns:
+        The steps as float16 or float32, the zero points as int64, and the axis counted from the first.
+
+    Raises:
+        ValueError: A shape is not (C,).
+        numpy.exceptions.AxisError: `axis` is out of range.
+    """
+    axis = normalize_axis_index(axis, x.ndim)
+    step = np.asarray(scale, scale_dtype(scale))
+    zero = np.asarray(zero_point, np.int64)
+    want = (x.shape[axis],)
+    if step.shape != want or zero.shape != want:
+        raise ValueError(
+            f"axis {axis} of shape {x.shape} needs scale and zero_point of shape {want}; "
+            f"got {step.shape} and {zero.shape}"
+        )
+    return step, zero, axis

@@ -1,0 +1,310 @@
+"""The Numba twin of every kernel in `reference`: the same names, signatures and bits, at memory speed where it can.
+
+A public function checks its arguments with the functions of `checks`, views its array as (outer, C, inner) or
+(rows, columns), and hands it to one of the passes in `loops`. float16 has no machine loop of its own: its 65,536 values
+are computed once by the definition and looked up.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from quantlab_kernels import checks, loops, reference
+from quantlab_kernels.checks import Counts, Floats, Integers
+from quantlab_kernels.reference import AxisMinMax, MinMax
+
+__all__ = list(reference.__all__)
+
+_NARROW = 32
+"""Rows shorter than this are unrolled into columns."""
+_ALL_HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16)
+
+
+def min_max(x: Floats) -> MinMax:
+    """Twin of `reference.min_max`."""
+    checks.require_floats(x)
+    keys = _keys(x.dtype)
+    bits = _flat(x).view(keys.dtype)
+    lo, hi = loops.key_extremes(bits, keys.shift, keys.mask, keys.top, keys.bottom)
+    nan_count = inf_count = 0
+    if lo <= keys.bottom or hi >= keys.top:
+        found = np.array([keys.top, keys.bottom, 0, 0], np.int64)
+        loops.finite_key_extremes(bits, keys.shift, keys.mask, keys.top, keys.bottom, found)
+        lo, hi, nan_count, inf_count = found.tolist()
+    bounds = keys.floats(np.array([lo, hi], keys.dtype))
+    return MinMax(bounds[0], bounds[1], nan_count, inf_count)
+
+
+def min_max_axis(x: Floats, axis: int) -> AxisMinMax:
+    """Twin of `reference.min_max_axis`."""
+    checks.require_floats(x)
+    keys = _keys(x.dtype)
+    shape = _channel_shape(x, normalize_axis_index(axis, x.ndim))
+    rows = np.ascontiguousarray(x).reshape(shape).view(keys.dtype)
+    outer, count, inner = shape
+    nan_count, inf_count = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    columns = _narrow(shape)
+    length = count * inner if columns else count
+    lo, hi = np.full(length, keys.top, keys.dtype), np.full(length, keys.bottom, keys.dtype)
+    if columns:
+        loops.key_extremes_columns(rows.reshape(outer, length), keys.shift, keys.mask, lo, hi)
+        lo = np.min(lo.reshape(count, inner), axis=1, initial=int(keys.top))
+        hi = np.max(hi.reshape(count, inner), axis=1, initial=int(keys.bottom))
+    else:
+        loops.key_extremes_rows(rows, keys.shift, keys.mask, lo, hi)
+    if (lo <= keys.bottom).any() or (hi >= keys.top).any():
+        found = np.zeros((count, 4), np.int64)
+        found[:, 0], found[:, 1] = keys.top, keys.bottom
+        loops.finite_key_extremes_rows(rows, keys.shift, keys.mask, keys.top, keys.bottom, found)
+        lo, hi = found[:, 0].astype(keys.dtype), found[:, 1].astype(keys.dtype)
+        nan_count, inf_count = found[:, 2].copy(), found[:, 3].copy()
+    return AxisMinMax(keys.floats(lo), keys.floats(hi), nan_count, inf_count)
+
+
+def lattice_histogram(x: Floats, exponent: int, first_bin: int, bins: int) -> Counts:
+    """Twin of `reference.lattice_histogram`."""
+    checks.require_floats(x)
+    checks.require_lattice(exponent, first_bin, bins)
+    end = first_bin + bins
+    # A float32 times 2**n, n >= 0, is exact or infinite, and float32 holds bin numbers up to 2**23 and their
+    # differences; float64 holds all others.
+    small = -126 <= exponent <= 0 and first_bin >= -(2**23) and end <= 2**23 and x.dtype != np.float64
+    working = np.float32 if small else np.float64
+    counts = _rows_of_counts(x, bins + 1)
+    values = _flat(x)
+    if x.dtype == np.float16:
+        values = values.astype(np.float32)
+    elif x.dtype == np.float64 and exponent > 0:
+        # Only a float64 can vanish on scaling; a negative number stays below zero if it is far enough from it.
+        least = 2.0 ** (exponent - 1022)
+        values = np.where((values < 0) & (values > -least), -least, values)
+    loops.lattice_counts(values, working(2.0**-exponent), working(first_bin), working(end), counts)
+    left_out = int(counts[:, bins].sum(dtype=np.int64))
+    if left_out and left_out != values.size - np.count_nonzero(np.isfinite(values)):
+        raise checks.outside_lattice(exponent, first_bin, bins)
+    return _total(counts, bins)
+
+
+def histogram(x: Floats, lo: float, hi: float, bins: int) -> Counts:
+    """Twin of `reference.histogram`."""
+    checks.require_floats(x)
+    lo, hi = float(lo), float(hi)
+    values = _flat(checks.widened(x, lo, hi, bins))
+    edges = np.histogram_bin_edges(values[:0], bins, range=(lo, hi))
+    if values.dtype == np.float16:
+        codes = _rows_of_counts(values, 2**16)
+        loops.code_counts(values.view(np.uint16), codes)
+        placed, _ = np.histogram(_ALL_HALVES, bins, range=(lo, hi), weights=_total(codes, 2**16))
+        return placed.astype(np.int64, copy=False)
+    width = np.float64((hi - lo) if hi > lo else (hi + 0.5) - (lo - 0.5))
+    working = values.dtype.type
+    with np.errstate(all="ignore"):
+        factor = working(bins / width)
+    counts = _rows_of_counts(values, bins + 1)
+    nan = working(np.nan)
+    lower, upper = np.append(edges[:-1], nan), np.append(edges[1:-1], [nan, nan])
+    loops.edge_counts(values, edges, lower, upper, width, factor, working(_doubt(edges, width, factor)), counts)
+    return _total(counts, bins)
+
+
+def _doubt(edges: Floats, width: np.float64, factor: np.floating[Any]) -> float:
+    """Bound the error of a guessed bin, in bins; one or more sends every element to the exact rule.
+
+    With unit roundoff u, in units of u * bins: the difference, the factor and the product err by 1 each at most; an
+    edge and the lower bound are rounded, which is max|edge| / width each. A quarter more covers the terms of second
+    order and the float64 arithmetic of the edges; float64 data gets it twice, as its edges are no more precise.
+    """
+    info = np.finfo(edges.dtype)
+    largest = float(max(abs(edges[0]), abs(edges[-1])))
+    # Roundoff is relative only among normal numbers.
+    if not math.isfinite(factor) or min(float(width) / edges.size, float(factor)) < 2**20 * float(info.tiny):
+        return 1.0
+    safety = 2.5 if edges.dtype == np.float64 else 1.25
+    return safety * float(info.epsneg) * edges.size * (3.0 + 2.0 * largest / float(width))
+
+
+def fake_quant(x: Floats, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int) -> Floats:
+    """Twin of `reference.fake_quant`."""
+    checks.require_grid(x, qmin, qmax)
+    if _by_table(x, scale):
+        table = reference.fake_quant(_ALL_HALVES, scale, zero_point, qmin, qmax)
+        return table[np.ascontiguousarray(x).view(np.uint16)]
+    if checks.scale_dtype(scale) == np.float16:
+        return reference.fake_quant(x, scale, zero_point, qmin, qmax)
+    return _fake_quant(x, (1, 1, x.size), np.asarray([scale], np.float32), np.asarray([zero_point]), qmin, qmax)
+
+
+def fake_quant_axis(x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, qmin: int, qmax: int) -> Floats:
+    """Twin of `reference.fake_quant_axis`; a float16 scale is left to the definition."""
+    checks.require_grid(x, qmin, qmax)
+    step, zero, axis = checks.channels(x, scale, zero_point, axis)
+    if step.dtype == np.float16:
+        return reference.fake_quant_axis(x, scale, zero_point, axis, qmin, qmax)
+    return _fake_quant(x, _channel_shape(x, axis), step, zero, qmin, qmax)
+
+
+def _fake_quant(
+    x: Floats, shape: tuple[int, int, int], scale: Floats, zero_point: Integers, qmin: int, qmax: int
+) -> Floats:
+    values = _contiguous(x, np.dtype(np.float32))
+    out = np.empty(x.shape, np.float32)
+    low, high = np.float32(qmin), np.float32(qmax)
+    zero = zero_point.astype(np.float32)
+    if _narrow(shape):
+        rows, steps, zeros = _columns(shape, scale, zero)
+        loops.fake_quant_columns(values.reshape(rows), out.reshape(rows), steps, zeros, low, high)
+    else:
+        loops.fake_quant_rows(values.reshape(shape), out.reshape(shape), scale, zero, low, high)
+    return checks.converted(out, x.dtype)
+
+
+def quantize(
+    x: Floats, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int, dtype: DTypeLike
+) -> Integers:
+    """Twin of `reference.quantize`."""
+    checks.require_grid(x, qmin, qmax)
+    storage = checks.storage_dtype(dtype, qmin, qmax)
+    if _by_table(x, scale):
+        table = reference.quantize(_ALL_HALVES, scale, zero_point, qmin, qmax, storage)
+        return table[np.ascontiguousarray(x).view(np.uint16)]
+    if checks.scale_dtype(scale) == np.float16 and storage != np.int32:
+        return reference.quantize(x, scale, zero_point, qmin, qmax, storage)
+    return _quantize(x, (1, 1, x.size), np.asarray([scale]), np.asarray([zero_point]), qmin, qmax, storage)
+
+
+def quantize_axis(
+    x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, qmin: int, qmax: int, dtype: DTypeLike
+) -> Integers:
+    """Twin of `reference.quantize_axis`; a float16 scale is left to the definition."""
+    checks.require_grid(x, qmin, qmax)
+    storage = checks.storage_dtype(dtype, qmin, qmax)
+    step, zero, axis = checks.channels(x, scale, zero_point, axis)
+    if step.dtype == np.float16 and storage != np.int32:
+        return reference.quantize_axis(x, scale, zero_point, axis, qmin, qmax, storage)
+    return _quantize(x, _channel_shape(x, axis), step, zero, qmin, qmax, storage)
+
+
+def _quantize(
+    x: Floats,
+    shape: tuple[int, int, int],
+    scale: Floats,
+    zero_point: Integers,
+    qmin: int,
+    qmax: int,
+    storage: np.dtype[Any],
+) -> Integers:
+    working: np.dtype[np.floating[Any]] = np.dtype(np.float64) if storage == np.int32 else np.dtype(np.float32)
+    values = _contiguous(x, working)
+    out = np.empty(x.shape, storage)
+    low, high = working.type(qmin), working.type(qmax)
+    step, zero = scale.astype(working), zero_point.astype(working)
+    if _narrow(shape):
+        rows, steps, zeros = _columns(shape, step, zero)
+        loops.quantize_columns(values.reshape(rows), out.reshape(rows), steps, zeros, low, high)
+    else:
+        loops.quantize_rows(values.reshape(shape), out.reshape(shape), step, zero, low, high)
+    return out
+
+
+def dequantize(q: Integers, scale: float | np.floating[Any], zero_point: int) -> Floats:
+    """Twin of `reference.dequantize`."""
+    checks.require_storage(q.dtype)
+    step = np.asarray([scale], checks.scale_dtype(scale))
+    return _dequantize(q, (1, 1, q.size), step, np.asarray([zero_point]))
+
+
+def dequantize_axis(q: Integers, scale: Floats, zero_point: ArrayLike, axis: int) -> Floats:
+    """Twin of `reference.dequantize_axis`."""
+    checks.require_storage(q.dtype)
+    step, zero, axis = checks.channels(q, scale, zero_point, axis)
+    return _dequantize(q, _channel_shape(q, axis), step, zero)
+
+
+def _dequantize(q: Integers, shape: tuple[int, int, int], scale: Floats, zero_point: Integers) -> Floats:
+    values = np.ascontiguousarray(q)
+    out = np.empty(q.shape, np.float32)
+    step = np.asarray(scale, np.float32)
+    zero = zero_point.astype(np.dtype(np.float64) if q.dtype == np.int32 else np.dtype(np.float32))
+    if _narrow(shape):
+        rows, steps, zeros = _columns(shape, step, zero)
+        loops.dequantize_columns(values.reshape(rows), out.reshape(rows), steps, zeros)
+    else:
+        loops.dequantize_rows(values.reshape(shape), out.reshape(shape), step, zero)
+    return checks.converted(out, scale.dtype)
+
+
+class _Keys:
+    """How the bits of one float dtype become integers in the order of the floats, and back.
+
+    Invariants:
+        * key(b) = b ^ ((b >> (bits - 1)) & max) is its own inverse and monotone from -inf to +inf.
+        * `top` is the key of +inf and `bottom` that of -inf; NaN lies above or below both.
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.float = dtype
+        self.dtype = np.dtype(f"i{dtype.itemsize}")
+        self.shift = self.dtype.type(8 * dtype.itemsize - 1)
+        self.mask = self.dtype.type(np.iinfo(self.dtype).max)
+        self.top = np.array(np.inf, dtype).view(self.dtype)[()]
+        self.bottom = ~self.top
+
+    def floats(self, keys: NDArray[Any]) -> Floats:
+        """Return the floats of keys; adding +0.0 turns -0.0 into +0.0 and changes nothing else."""
+        bits = keys ^ ((keys >> self.shift) & self.mask)
+        return np.asarray(bits.view(self.float) + self.float.type(0))
+
+
+@functools.cache
+def _keys(dtype: np.dtype[Any]) -> _Keys:
+    return _Keys(dtype)
+
+
+def _by_table(x: Floats, scale: object) -> bool:
+    """Say whether looking up each float16 value costs less than computing every element."""
+    return x.dtype == np.float16 and checks.scale_dtype(scale) == np.float16 and x.size >= 2**17
+
+
+def _flat(x: NDArray[Any]) -> NDArray[Any]:
+    """View or copy as one dimension, in whatever order costs least: for kernels where order does not matter."""
+    return np.ascontiguousarray(x.ravel(order="K"))
+
+
+def _contiguous(x: Floats, dtype: np.dtype[np.floating[Any]]) -> Floats:
+    """View or copy as C-contiguous `dtype`; what overflows becomes an infinity, which saturates as it should."""
+    return np.ascontiguousarray(checks.converted(x, dtype))
+
+
+def _channel_shape(x: NDArray[Any], axis: int) -> tuple[int, int, int]:
+    """Return (outer, C, inner): what lies before, along and behind the axis; one channel is one row."""
+    if x.shape[axis] == 1:
+        return 1, 1, x.size
+    return math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
+
+
+def _narrow(shape: tuple[int, int, int]) -> bool:
+    """Say whether rows are so short that they leave no room for vector instructions."""
+    return shape[1] > 1 and shape[2] < _NARROW
+
+
+def _columns(
+    shape: tuple[int, int, int], scale: Floats, zero_point: NDArray[Any]
+) -> tuple[tuple[int, int], Floats, NDArray[Any]]:
+    """Turn short rows into columns: the shape (outer, C * inner) and one scale and zero point for each column."""
+    outer, count, inner = shape
+    return (outer, count * inner), np.repeat(scale, inner), np.repeat(zero_point, inner)
+
+
+def _rows_of_counts(x: NDArray[Any], columns: int) -> Integers:
+    """Return four rows of zeros for `loops.scatter`, in 32 bits where they suffice: more bins stay in fast cache."""
+    return np.zeros((4, columns), np.uint32 if x.size < 2**32 else np.int64)
+
+
+def _total(counts: Integers, bins: int) -> Counts:
+    return np.asarray(counts[:, :bins].sum(axis=0, dtype=np.int64))

@@ -1,0 +1,76 @@
+"""Preparing a float model: the same function, in the form that planning and rewriting expect.
+
+Afterwards constants are initializers, nodes have names of their own and lie in topological order, types and shapes are
+known as far as onnx can tell, and what only passes data on or can be folded is gone.
+"""
+
+from __future__ import annotations
+
+import onnx
+
+from quantlab.graph.check import check_float_model
+from quantlab.graph.passes import PassResult, Sequential
+from quantlab.graph.prepare.batch_norm import fold_batch_norm
+from quantlab.graph.prepare.constants import LIFT_CONSTANTS
+from quantlab.graph.prepare.identity import REMOVE_IDENTITY
+from quantlab.graph.prepare.inputs import DROP_INITIALIZER_INPUTS
+from quantlab.graph.prepare.ir_version import MAX_IR_VERSION, STATE_IR_VERSION
+from quantlab.graph.prepare.node_names import NAME_NODES
+from quantlab.graph.prepare.opset import raise_opset
+from quantlab.graph.prepare.order import SORT_NODES
+from quantlab.graph.prepare.shapes import INFER_SHAPES
+from quantlab.graph.prepare.unused import DROP_UNUSED
+
+__all__ = [
+    "DROP_INITIALIZER_INPUTS",
+    "DROP_UNUSED",
+    "INFER_SHAPES",
+    "LIFT_CONSTANTS",
+    "MAX_IR_VERSION",
+    "NAME_NODES",
+    "REMOVE_IDENTITY",
+    "SORT_NODES",
+    "STATE_IR_VERSION",
+    "fold_batch_norm",
+    "prepare",
+    "raise_opset",
+]
+
+
+def prepare(model: onnx.ModelProto, *, min_opset: int = 13, zero_dead_channels: bool = False) -> PassResult:
+    """Bring a float model into the form that is planned and rewritten; outputs stay equal within float rounding.
+
+    Args:
+        model: A float model with its data in memory; it is not changed.
+        min_opset: The opset is raised to this where it is lower; 13 is what per-channel quantization needs.
+        zero_dead_channels: Silence channels of a BatchNormalization that never carried anything, instead of folding
+            them exactly; see `batch_norm`.
+
+    Returns:
+        The prepared copy, with a note for each change and for each thing that had to be left alone.
+
+    Raises:
+        ModelError: The model is quantized already, broken, or has an operator that cannot be raised to `min_opset`.
+
+    Example:
+        >>> graph = onnx.parser.parse_graph("g (float[2] x) => (float[2] y) { t = Identity(x) y = Relu(t) }")
+        >>> result = prepare(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]))
+        >>> [node.op_type for node in result.model.graph.node]
+        ['Relu']
+    """
+    check_float_model(model)
+    # Constants first and in order: conversion and inference find more when they see values. Conversion makes new ones.
+    steps = Sequential(
+        STATE_IR_VERSION,
+        DROP_INITIALIZER_INPUTS,
+        SORT_NODES,
+        LIFT_CONSTANTS,
+        raise_opset(min_opset),
+        LIFT_CONSTANTS,
+        NAME_NODES,
+        INFER_SHAPES,
+        REMOVE_IDENTITY,
+        fold_batch_norm(zero_dead=zero_dead_channels),
+        DROP_UNUSED,
+    )
+    return steps(model)

@@ -1,0 +1,392 @@
+"""The kernels quantlab calls: each is one function with a NumPy definition and a Numba twin that gives the same bits.
+
+Which of the two runs is chosen, from the strongest: `using("numpy")` around the call, the environment variable
+`QUANTLAB_KERNELS`, and else `auto`, which takes the twin where Numba is installed and the array is large enough to
+gain. Numba is imported at the first call that runs a twin.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType, ModuleType
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, cast, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from quantlab.errors import OptionError, nearest
+from quantlab_kernels import reference
+from quantlab_kernels.checks import Counts, Floats, Integers
+from quantlab_kernels.reference import AxisMinMax, MinMax
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Choice: TypeAlias = Literal["auto", "numpy", "numba"]
+
+VARIABLE = "QUANTLAB_KERNELS"
+"""The environment variable that chooses for a whole process."""
+
+CROSSOVER: Mapping[str, int] = MappingProxyType(
+    {
+        "min_max": 1_000,
+        "min_max_axis": 16_000,
+        "lattice_histogram": 1_000,
+        "histogram": 1_000,
+        "fake_quant": 1_000,
+        "fake_quant_axis": 1_000,
+        "quantize": 1_000,
+        "quantize_axis": 1_000,
+        "dequantize": 2_000,
+        "dequantize_axis": 1_000,
+    }
+)
+"""Every kernel and the number of elements from which `auto` prefers its twin.
+
+Below it the two take about the same few microseconds, and a program that only ever meets small arrays never pays for
+importing Numba.
+"""
+
+__all__ = [
+    "CROSSOVER",
+    "VARIABLE",
+    "AxisMinMax",
+    "MinMax",
+    "active",
+    "choice",
+    "dequantize",
+    "dequantize_axis",
+    "fake_quant",
+    "fake_quant_axis",
+    "histogram",
+    "lattice_histogram",
+    "min_max",
+    "min_max_axis",
+    "quantize",
+    "quantize_axis",
+    "using",
+]
+
+_chosen: ContextVar[Choice | None] = ContextVar("quantlab_kernels", default=None)
+
+
+def choice() -> Choice:
+    """Return what is asked for here: "auto", "numpy" or "numba".
+
+    Raises:
+        OptionError: The environment variable holds something else.
+
+    Example:
+        >>> with using("numpy"):
+        ...     choice()
+        'numpy'
+    """
+    chosen = _chosen.get()
+    return chosen if chosen is not None else _parse(os.environ.get(VARIABLE) or "auto", f"{VARIABLE}=")
+
+
+@contextmanager
+def using(kernels: Choice) -> Iterator[None]:
+    """Choose the kernels inside a `with` block, for this thread or task only.
+
+    Args:
+        kernels: "numpy" for the definitions, "numba" for the twins whatever the size, "auto" for whichever is faster.
+
+    Raises:
+        OptionError: The name is unknown, or "numba" is asked for and cannot be imported.
+
+    Example:
+        >>> with using("numpy"):
+        ...     active().__name__
+        'quantlab_kernels.reference'
+    """
+    parsed = _parse(kernels, "kernels=")
+    if parsed == "numba":
+        _require_twins()
+    token = _chosen.set(parsed)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def active() -> ModuleType:
+    """Return the module whose functions run on large arrays: `quantlab_kernels.reference` or `.compiled`.
+
+    Raises:
+        OptionError: The environment variable is wrong, or "numba" is asked for and cannot be imported.
+    """
+    asked = choice()
+    if asked == "numba":
+        return _require_twins()
+    return reference if asked == "numpy" or not _has_numba() else (_twins() or reference)
+
+
+def min_max(x: Floats) -> MinMax:
+    """Find the smallest and the largest finite element and count the rest.
+
+    Args:
+        x: Array of any shape, float16, float32 or float64.
+
+    Returns:
+        `MinMax(lo, hi, nan_count, inf_count)`; without finite elements lo is +inf and hi is -inf.
+
+    Raises:
+        TypeError: `x` is not a float array.
+
+    Example:
+        >>> lo, hi, nans, infs = min_max(np.array([3.0, np.nan, -1.5, np.inf], np.float32))
+        >>> float(lo), float(hi), nans, infs
+        (-1.5, 3.0, 1, 1)
+    """
+    return _pick(reference.min_max, x.size)(x)
+
+
+def min_max_axis(x: Floats, axis: int) -> AxisMinMax:
+    """Find `min_max` of each of the C channels along `axis`.
+
+    Args:
+        x: Array of one dimension or more, float16, float32 or float64.
+        axis: The axis of the channels; negative counts from the last.
+
+    Returns:
+        `AxisMinMax(lo, hi, nan_count, inf_count)`, arrays of shape (C,).
+
+    Raises:
+        TypeError: `x` is not a float array.
+        numpy.exceptions.AxisError: `axis` is out of range.
+    """
+    return _pick(reference.min_max_axis, x.size)(x, axis)
+
+
+def lattice_histogram(x: Floats, exponent: int, first_bin: int, bins: int) -> Counts:
+    """Count elements on the absolute lattice of bins [k, k + 1) * 2**exponent, k = first_bin, first_bin + 1, ...
+
+    Args:
+        x: Array of any shape, float16, float32 or float64; NaN and infinities are left out.
+        exponent: Bins are 2**exponent wide, in units of x; -1022..1022.
+        first_bin: Number of the first bin.
+        bins: How many bins.
+
+    Returns:
+        Counts of shape (bins,).
+
+    Raises:
+        TypeError: `x` is not a float array.
+        ValueError: A finite element lies outside the bins, or the lattice is not representable.
+
+    Example:
+        >>> lattice_histogram(np.array([-0.1, 0.0, 0.4, 0.5], np.float32), exponent=-1, first_bin=-1, bins=3).tolist()
+        [1, 2, 1]
+    """
+    return _pick(reference.lattice_histogram, x.size)(x, exponent, first_bin, bins)
+
+
+def histogram(x: Floats, lo: float, hi: float, bins: int) -> Counts:
+    """Count elements in equal bins over [lo, hi], bin for bin as `numpy.histogram` does.
+
+    Args:
+        x: Array of any shape, float16, float32 or float64; NaN and what is out of range are left out.
+        lo: Lower edge of the first bin, in units of x.
+        hi: Upper edge of the last bin, which includes it.
+        bins: How many bins.
+
+    Returns:
+        Counts of shape (bins,).
+
+    Raises:
+        TypeError: `x` is not a float array.
+        ValueError: The range is not finite or reversed, or does not suit that many bins.
+
+    Example:
+        >>> histogram(np.array([0.0, 0.9, 1.0, 2.0], np.float32), 0.0, 2.0, 2).tolist()
+        [2, 2]
+    """
+    return _pick(reference.histogram, x.size)(x, lo, hi, bins)
+
+
+def fake_quant(x: Floats, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int) -> Floats:
+    """Quantize and dequantize at once: (clip(rint(x / s) + z, qmin, qmax) - z) * s, half to even.
+
+    Args:
+        x: Array of any shape, float16, float32 or float64 (rounded to float32 first).
+        scale: Step of the grid in units of x; a `numpy.float16` selects the float16 rule of `quantize`.
+        zero_point: Integer that stands for 0.0.
+        qmin: Smallest integer of the grid.
+        qmax: Largest integer of the grid.
+
+    Returns:
+        Array of the shape and dtype of x.
+
+    Raises:
+        TypeError: `x` is not a float array.
+        ValueError: qmin is above qmax.
+
+    Example:
+        >>> fake_quant(np.array([0.3, 0.25, 9.0], np.float32), 0.5, 0, -8, 7).tolist()
+        [0.5, 0.0, 3.5]
+    """
+    return _pick(reference.fake_quant, x.size)(x, scale, zero_point, qmin, qmax)
+
+
+def fake_quant_axis(x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, qmin: int, qmax: int) -> Floats:
+    """Fake-quantize with one scale and zero point for each of the C channels along `axis`.
+
+    Args:
+        x: Array of one dimension or more, float16, float32 or float64 (rounded to float32 first).
+        scale: Steps of shape (C,), float32, or float16 for the float16 rule of `quantize`.
+        zero_point: Integers of shape (C,).
+        axis: The axis of the channels; negative counts from the last.
+        qmin: Smallest integer of the grid.
+        qmax: Largest integer of the grid.
+
+    Returns:
+        Array of the shape and dtype of x.
+
+    Raises:
+        TypeError: `x` is not a float array.
+        ValueError: `scale` or `zero_point` does not have shape (C,), or qmin is above qmax.
+        numpy.exceptions.AxisError: `axis` is out of range.
+    """
+    return _pick(reference.fake_quant_axis, x.size)(x, scale, zero_point, axis, qmin, qmax)
+
+
+def quantize(
+    x: Floats, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int, dtype: DTypeLike
+) -> Integers:
+    """Quantize, clip(rint(x / s) + z, qmin, qmax), bit-equal to onnxruntime's QuantizeLinear.
+
+    NaN gives qmin and infinities saturate, except under the float16 rule; `quantlab_kernels.reference.quantize` says
+    what becomes of special values there.
+
+    Args:
+        x: Array of any shape, float16, float32 or float64 (rounded to float32 first, except for int32 storage).
+        scale: Step of the grid in units of x; a `numpy.float16` selects the float16 rule.
+        zero_point: Integer that stands for 0.0.
+        qmin: Smallest integer of the grid.
+        qmax: Largest integer of the grid.
+        dtype: Storage: int8, uint8, int16, uint16 or int32 (which divides in float64).
+
+    Returns:
+        Array of the shape of x and the given dtype.
+
+    Raises:
+        TypeError: `x` is not a float array, or `dtype` is not one of the five.
+        ValueError: qmin is above qmax, or the dtype cannot store both.
+
+    Example:
+        >>> quantize(np.array([0.25, 0.75, -9.0], np.float32), 0.5, 0, -8, 7, np.int8).tolist()
+        [0, 2, -8]
+    """
+    return _pick(reference.quantize, x.size)(x, scale, zero_point, qmin, qmax, dtype)
+
+
+def quantize_axis(
+    x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, qmin: int, qmax: int, dtype: DTypeLike
+) -> Integers:
+    """Quantize with one scale and zero point for each of the C channels along `axis`.
+
+    Args:
+        x: Array of one dimension or more, float16, float32 or float64.
+        scale: Steps of shape (C,), float32, or float16 for the float16 rule of `quantize`.
+        zero_point: Integers of shape (C,).
+        axis: The axis of the channels; negative counts from the last.
+        qmin: Smallest integer of the grid.
+        qmax: Largest integer of the grid.
+        dtype: Storage: int8, uint8, int16, uint16 or int32.
+
+    Returns:
+        Array of the shape of x and the given dtype.
+
+    Raises:
+        TypeError: `x` is not a float array, or `dtype` is not one of the five.
+        ValueError: A shape is not (C,), qmin is above qmax, or the dtype cannot store both.
+        numpy.exceptions.AxisError: `axis` is out of range.
+    """
+    return _pick(reference.quantize_axis, x.size)(x, scale, zero_point, axis, qmin, qmax, dtype)
+
+
+def dequantize(q: Integers, scale: float | np.floating[Any], zero_point: int) -> Floats:
+    """Turn integers back into values, (q - z) * s, bit-equal to onnxruntime's DequantizeLinear.
+
+    Args:
+        q: Array of any shape, int8, uint8, int16, uint16 or int32.
+        scale: Step of the grid.
+        zero_point: Integer that stands for 0.0.
+
+    Returns:
+        Array of the shape of q: float16 where scale is a `numpy.float16`, else float32.
+
+    Raises:
+        TypeError: `q` is not of one of the five dtypes.
+
+    Example:
+        >>> dequantize(np.array([-8, 1], np.int8), 0.5, 0).tolist()
+        [-4.0, 0.5]
+    """
+    return _pick(reference.dequantize, q.size)(q, scale, zero_point)
+
+
+def dequantize_axis(q: Integers, scale: Floats, zero_point: ArrayLike, axis: int) -> Floats:
+    """Turn integers back into values with one scale and zero point for each of the C channels along `axis`.
+
+    Args:
+        q: Array of one dimension or more, int8, uint8, int16, uint16 or int32.
+        scale: Steps of shape (C,), float32 or float16.
+        zero_point: Integers of shape (C,).
+        axis: The axis of the channels; negative counts from the last.
+
+    Returns:
+        Array of the shape of q and the dtype of scale.
+
+    Raises:
+        TypeError: `q` is not of one of the five dtypes.
+        ValueError: `scale` or `zero_point` does not have shape (C,).
+        numpy.exceptions.AxisError: `axis` is out of range.
+    """
+    return _pick(reference.dequantize_axis, q.size)(q, scale, zero_point, axis)
+
+
+def _pick(kernel: Callable[P, R], size: int) -> Callable[P, R]:
+    """Return the definition or its twin, as chosen, for an array of `size` elements."""
+    asked = choice()
+    if asked == "numpy" or (asked == "auto" and (size < CROSSOVER[kernel.__name__] or not _has_numba())):
+        return kernel
+    module = _require_twins() if asked == "numba" else _twins()
+    return kernel if module is None else cast("Callable[P, R]", getattr(module, kernel.__name__))
+
+
+def _parse(name: str, what: str) -> Choice:
+    allowed = get_args(Choice)
+    if name not in allowed:
+        raise OptionError(f"{what}{name!r} is unknown{nearest(name, allowed)} (allowed: {', '.join(allowed)})")
+    return cast(Choice, name)
+
+
+@functools.cache
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
+
+
+@functools.cache
+def _twins() -> ModuleType | None:
+    """Import the twins; None where Numba is missing or does not work with the installed NumPy."""
+    try:
+        return importlib.import_module("quantlab_kernels.compiled")
+    except ImportError:
+        return None
+
+
+def _require_twins() -> ModuleType:
+    module = _twins()
+    if module is None:
+        raise OptionError(
+            "the Numba kernels are asked for but Numba cannot be imported; install it with "
+            f"pip install 'quantlab-onnx[numba]', or choose {VARIABLE}=auto or numpy"
+        )
+    return module
