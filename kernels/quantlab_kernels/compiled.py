@@ -67,6 +67,10 @@ def min_max_axis(x: Floats, axis: int) -> AxisMinMax:
     return AxisMinMax(keys.floats(lo), keys.floats(hi), nan_count, inf_count)
 
 
+_FLOAT32_VANISHES = 1074 - 149
+"""Above this exponent the smallest float32, 2**-149, is scaled to less than the smallest float64, 2**-1074."""
+
+
 def lattice_histogram(x: Floats, exponent: int, first_bin: int, bins: int) -> Counts:
     """Twin of `reference.lattice_histogram`."""
     checks.require_floats(x)
@@ -80,8 +84,8 @@ def lattice_histogram(x: Floats, exponent: int, first_bin: int, bins: int) -> Co
     values = _flat(x)
     if x.dtype == np.float16:
         values = values.astype(np.float32)
-    elif x.dtype == np.float64 and exponent > 0:
-        # Only a float64 can vanish on scaling; a negative number stays below zero if it is far enough from it.
+    elif exponent > (0 if x.dtype == np.float64 else _FLOAT32_VANISHES):
+        # Some numbers would vanish on scaling; a negative one stays below zero if it is far enough from it.
         least = 2.0 ** (exponent - 1022)
         values = np.where((values < 0) & (values > -least), -least, values)
     loops.lattice_counts(values, working(2.0**-exponent), working(first_bin), working(end), counts)

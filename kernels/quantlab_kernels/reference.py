@@ -175,9 +175,8 @@ def _lattice_numbers(x: Floats, exponent: int) -> NDArray[np.float64]:
     with np.errstate(over="ignore", under="ignore"):
         scaled = values * 2.0**-exponent
     number = np.floor(scaled)
-    # Only a float64 can vanish on scaling; a vanished negative number still belongs below zero.
-    if x.dtype == np.float64:
-        number -= (scaled == 0) & (values < 0)
+    # What vanishes on scaling is still not zero: a negative number belongs below it.
+    number -= (scaled == 0) & (values < 0)
     return number
 
 
