@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +34,11 @@ from benchmarks.real_models import KEYS, Array, Sample, case
 RULES = ("minmax", "percentile")
 TOOLS = ("quantlab", "onnxruntime")
 MIN_OPSET = 13
-LATENCY_ROUNDS = 60
+LATENCY_ROUNDS = 100
+JITTER = 5e-4
+JITTERED = 5
+JITTER_FROM: list[Any] = []
+"""What quantlab made last in this process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +81,34 @@ def quantize_with_quantlab(content: bytes, samples: list[Sample], rule: str, tar
     """Quantize with per-channel int8 weights; everything else as it comes."""
     import quantlab
 
-    quantlab.quantize_static(content, target, samples, per_channel=True, calibrate_method=rule)
+    result = quantlab.quantize_static(content, target, samples, per_channel=True, calibrate_method=rule)
+    JITTER_FROM.append(result)
     return ""
+
+
+def write_jittered(target: Path) -> None:
+    """Write variants of the model just made, whose activation ranges are off by a factor within 1 +- JITTER."""
+    import quantlab
+    from quantlab.graph import GraphView
+    from quantlab.plan import resolve
+
+    (result,) = JITTER_FROM
+    random = np.random.default_rng(0)
+    for index in range(JITTERED):
+        changed = {}
+        for name, tensor in result.plan.tensors.items():
+            wanted = None
+            if tensor.role == "activation" and tensor.values is not None:
+                factor = tensor.values.dtype.type(1 + random.uniform(-JITTER, JITTER))
+                wanted = quantlab.Range(tensor.values.lo * factor, tensor.values.hi * factor)
+            changed[name] = replace(tensor, values=wanted, qparams=None)
+        plan = resolve(result.plan.with_tensors(changed), {}, GraphView.of(result.prepared.model))
+        quantlab.save(quantlab.write(result.prepared, plan).model, jittered_path(target, index))
+
+
+def jittered_path(target: Path, index: int) -> Path:
+    """Name the file of one variant."""
+    return target.with_name(f"{target.stem}-jittered-{index}.onnx")
 
 
 def quantize_with_onnxruntime(content: bytes, samples: list[Sample], rule: str, target: Path) -> str:
@@ -127,6 +158,8 @@ def work(tool: str, rule: str, key: str, target: Path) -> Outcome:
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         session(target.read_bytes())
+        if tool == "quantlab":
+            write_jittered(target)
     except Exception as error:
         return Outcome(error=f"{type(error).__name__}: {str(error).splitlines()[0][:160]}")
     return Outcome(seconds=seconds, peak_mb=peak * 1024 / 1e6, size_mb=target.stat().st_size / 1e6, note=note)
@@ -143,7 +176,10 @@ def session(content: bytes) -> Any:
 def run_worker(tool: str, rule: str, key: str, target: Path) -> Outcome:
     """Quantize in a new process."""
     command = [sys.executable, "-m", "benchmarks.results", "--worker", tool, rule, key, str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # The peer's pre-processing leaves files where it runs, so it runs beside its target.
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    place = {"cwd": target.parent, "env": {**os.environ, "PYTHONPATH": paths}}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **place)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not lines:
         return Outcome(error=f"process died: {(done.stderr.splitlines() or ['no message'])[-1][:160]}")
@@ -177,11 +213,22 @@ def judge(key: str, models: dict[str, bytes]) -> dict[str, Quality]:
     }
 
 
+def sqnr_alone(key: str, content: bytes) -> float:
+    """Output SQNR of one quantized model on the evaluation samples of a case, in dB."""
+    entry = case(key)
+    samples = entry.evaluation()
+    exact, found = ([run.run(None, sample) for sample in samples] for run in (session(entry.build()), session(content)))
+    return _sqnr(exact, found)
+
+
 def _latencies(sessions: dict[str, Any], samples: list[Sample]) -> dict[str, float]:
     taken: dict[str, list[float]] = {name: [] for name in sessions}
+    random = np.random.default_rng(0)
     for index in range(LATENCY_ROUNDS):
         sample = samples[index % len(samples)]
-        for name, run in sessions.items():
+        # Whoever runs after the large float model finds the caches full, so everybody has to take that place in turn.
+        for name in random.permutation(list(sessions)):
+            run = sessions[name]
             start = time.perf_counter()
             run.run(None, sample)
             taken[name].append(time.perf_counter() - start)
@@ -209,31 +256,47 @@ def rows(key: str, rules: Sequence[str]) -> Iterator[str]:
     content = entry.build()
     made: dict[str, bytes] = {"float": content}
     outcomes: dict[str, Outcome] = {}
+    shaken: dict[str, list[bytes]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for rule in rules:
             for tool in TOOLS:
                 name, target = f"{tool} {rule}", Path(folder, f"{tool}-{rule}.onnx")
                 print(f"{key}: {name}", file=sys.stderr, flush=True)
                 outcomes[name] = run_worker(tool, rule, key, target)
-                if not outcomes[name].error:
-                    made[name] = target.read_bytes()
+                if outcomes[name].error:
+                    continue
+                made[name] = target.read_bytes()
+                if tool == "quantlab":
+                    shaken[name] = [jittered_path(target, index).read_bytes() for index in range(JITTERED)]
     quality = judge(key, made)
+    spread = {name: [sqnr_alone(key, model) for model in models] for name, models in shaken.items()}
     float_size = len(content) / 1e6
     opset = content_opset(content)
-    yield f"### {key}\n"
-    yield f"{entry.title}. Opset {opset}, {len(entry.calibration())} calibration and {len(entry.evaluation())} "
-    yield f"evaluation samples. {entry.labels} Weights: {entry.source} ({entry.licence}).\n"
-    yield f"| | time s | peak memory MB | size MB | output SQNR dB | agreement | {entry.metric_name} | speed-up |"
-    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
-    yield f"| float | | | {float_size:.2f} | | | {quality['float'].score:.3f} | 1.00 |"
+    yield f"## {key}\n"
+    yield f"{entry.title}. Opset {opset}; {len(entry.calibration())} calibration and {len(entry.evaluation())} "
+    yield f"evaluation samples; labels: {entry.labels}. Weights: {entry.source} ({entry.licence}).\n"
+    heads = (
+        "time s",
+        "peak memory MB",
+        "size MB",
+        "output SQNR dB",
+        "jittered",
+        "agreement",
+        entry.metric_name,
+        "speed-up",
+    )
+    yield f"| | {' | '.join(heads)} |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+    yield f"| float | | | {float_size:.2f} | | | | {quality['float'].score:.3f} | 1.00 |"
     for name, outcome in outcomes.items():
         if outcome.error:
-            yield f"| {name} | failed: {outcome.error} | | | | | | |"
+            yield f"| {name} | failed: {outcome.error} | | | | | | | |"
             continue
-        found = quality[name]
+        found, shakes = quality[name], spread.get(name, [])
+        around = f"{np.mean(shakes):.2f} ± {np.std(shakes):.2f}" if shakes else ""
         yield (
             f"| {name} | {outcome.seconds:.2f} | {outcome.peak_mb:.0f} | {outcome.size_mb:.2f} | {found.sqnr_db:.2f} "
-            f"| {found.agreement:.3f} | {found.score:.3f} | {found.speed:.2f} |"
+            f"| {around} | {found.agreement:.3f} | {found.score:.3f} | {found.speed:.2f} |"
         )
     yield ""
     for note in dict.fromkeys(outcome.note for outcome in outcomes.values() if outcome.note):
@@ -247,19 +310,21 @@ def page(keys: Sequence[str], rules: Sequence[str]) -> str:
     cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
     flags = next((line for line in _cpuinfo() if line.startswith("flags")), "")
     vnni = "with" if "avx512_vnni" in flags or "avx_vnni" in flags else "without"
-    lines = [
-        "# Results on real models",
-        "",
-        "quantlab and onnxruntime.quantization on the same calibration samples, both with int8 activations and per-channel",
-        "int8 weights in QDQ format. Time and peak memory are those of the whole quantization in a process of its own, the",
-        "memory as growth over the process with model and data loaded. SQNR is over all outputs against the float model.",
-        "Speed-up is the float model's median latency over the int8 model's, one thread, interleaved runs.",
-        "",
-        f"Made with `python -m benchmarks.results {' '.join(keys)} --rules {' '.join(rules)} -o docs/results.md` on",
-        f"{datetime.now(UTC):%Y-%m-%d}, {cpu} ({vnni} VNNI), Python {platform.python_version()}, {versions}.",
-        "Machines are shared: repeat the ratios, do not trust the seconds.",
-        "",
-    ]
+    command = f"python -m benchmarks.results {' '.join(keys)} --rules {' '.join(rules)} -o docs/results.md"
+    text = f"""# Results on real models
+
+quantlab and onnxruntime.quantization on the same calibration samples, both with int8 activations and per-channel int8
+weights in QDQ format. Time and peak memory are those of the whole quantization in a process of its own, the memory as
+growth over the process with model and data loaded. SQNR is over all outputs against the float model. Speed-up is the
+float model's median latency over the int8 model's, one thread, interleaved runs in random order. Jittered: mean and
+standard deviation of the SQNR of {JITTERED} variants of the same model whose activation ranges are off by up to
+{100 * JITTER:g} %; differences below that spread say nothing about the tools.
+
+Made with `{command}`
+on {datetime.now(UTC):%Y-%m-%d}, {cpu} ({vnni} VNNI), Python {platform.python_version()}, {versions}.
+Machines are shared: repeat the ratios, do not trust the seconds.
+"""
+    lines = [text]
     for key in keys:
         lines += list(rows(key, rules))
     return "\n".join(lines).rstrip() + "\n"

@@ -15,6 +15,7 @@ from quantlab.graph.prepare.constants import LIFT_CONSTANTS
 from quantlab.graph.prepare.identity import REMOVE_IDENTITY
 from quantlab.graph.prepare.inputs import DROP_INITIALIZER_INPUTS
 from quantlab.graph.prepare.ir_version import MAX_IR_VERSION, STATE_IR_VERSION
+from quantlab.graph.prepare.matmul_add import JOIN_MATMUL_ADD
 from quantlab.graph.prepare.node_names import NAME_NODES
 from quantlab.graph.prepare.opset import raise_opset
 from quantlab.graph.prepare.order import SORT_NODES
@@ -25,6 +26,7 @@ __all__ = [
     "DROP_INITIALIZER_INPUTS",
     "DROP_UNUSED",
     "INFER_SHAPES",
+    "JOIN_MATMUL_ADD",
     "LIFT_CONSTANTS",
     "MAX_IR_VERSION",
     "NAME_NODES",
@@ -70,6 +72,7 @@ def prepare(model: onnx.ModelProto, *, min_opset: int = 13, zero_dead_channels: 
         NAME_NODES,
         INFER_SHAPES,
         REMOVE_IDENTITY,
+        JOIN_MATMUL_ADD,
         fold_batch_norm(zero_dead=zero_dead_channels),
         DROP_UNUSED,
     )
