@@ -1,6 +1,6 @@
 """Real trained models quantized by quantlab and by onnxruntime.quantization, on the same samples, side by side.
 
-    python -m benchmarks.results [KEY ...] [--rules minmax percentile] [-o docs/results.md]
+    python -m benchmarks.results [KEY ...] [--variants minmax-int8 minmax-uint8 percentile-uint8] [-o docs/results.md]
 
 Every quantization runs in a process of its own, so that its time and peak memory are its own. Afterwards float model
 and both int8 models run on the evaluation samples in one process; latencies are medians of interleaved single-threaded
@@ -31,7 +31,8 @@ import onnxruntime
 
 from benchmarks.real_models import KEYS, Array, Sample, case
 
-RULES = ("minmax", "percentile")
+VARIANTS = ("minmax-int8", "minmax-uint8", "percentile-uint8")
+"""Range rule and type of the activations; weights are int8, one scale a channel."""
 TOOLS = ("quantlab", "onnxruntime")
 MIN_OPSET = 13
 LATENCY_ROUNDS = 100
@@ -43,7 +44,7 @@ JITTER_FROM: list[Any] = []
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one tool made of one model under one range rule.
+    """What one tool made of one model in one variant.
 
     Attributes:
         seconds: Time of the whole quantization, model and data in memory, in seconds.
@@ -77,11 +78,14 @@ class Quality:
     speed: float
 
 
-def quantize_with_quantlab(content: bytes, samples: list[Sample], rule: str, target: Path) -> str:
+def quantize_with_quantlab(content: bytes, samples: list[Sample], variant: str, target: Path) -> str:
     """Quantize with per-channel int8 weights; everything else as it comes."""
     import quantlab
 
-    result = quantlab.quantize_static(content, target, samples, per_channel=True, calibrate_method=rule)
+    rule, kind = variant.split("-")
+    result = quantlab.quantize_static(
+        content, target, samples, per_channel=True, calibrate_method=rule, activation_type=kind
+    )
     JITTER_FROM.append(result)
     return ""
 
@@ -111,7 +115,7 @@ def jittered_path(target: Path, index: int) -> Path:
     return target.with_name(f"{target.stem}-jittered-{index}.onnx")
 
 
-def quantize_with_onnxruntime(content: bytes, samples: list[Sample], rule: str, target: Path) -> str:
+def quantize_with_onnxruntime(content: bytes, samples: list[Sample], variant: str, target: Path) -> str:
     """Quantize as the peer's own guide says: pre-process, then quantize_static with per-channel int8 weights."""
     from onnxruntime import quantization as peer
 
@@ -131,12 +135,16 @@ def quantize_with_onnxruntime(content: bytes, samples: list[Sample], rule: str, 
     except Exception as error:
         notes.append(f"its pre-processing fails ({type(error).__name__}), so it gets the model as it is")
         ready = source
+    rule, kind = variant.split("-")
     method = {"minmax": peer.CalibrationMethod.MinMax, "percentile": peer.CalibrationMethod.Percentile}[rule]
+    activation = {"int8": peer.QuantType.QInt8, "uint8": peer.QuantType.QUInt8}[kind]
     raised = content_opset(ready.read_bytes()) < MIN_OPSET
     if raised:
         notes.append("its per-channel model does not load below opset 13, so its input was raised by hand")
         onnx.save(onnx.version_converter.convert_version(onnx.load(ready), MIN_OPSET), ready)
-    peer.quantize_static(str(ready), str(target), Reader(), per_channel=True, calibrate_method=method)
+    peer.quantize_static(
+        str(ready), str(target), Reader(), per_channel=True, calibrate_method=method, activation_type=activation
+    )
     return "; ".join(notes)
 
 
@@ -146,7 +154,7 @@ def content_opset(content: bytes) -> int:
     return max(entry.version for entry in imports if entry.domain in ("", "ai.onnx"))
 
 
-def work(tool: str, rule: str, key: str, target: Path) -> Outcome:
+def work(tool: str, variant: str, key: str, target: Path) -> Outcome:
     """Quantize in this process and measure it."""
     entry = case(key)
     content, samples = entry.build(), entry.calibration()
@@ -154,7 +162,7 @@ def work(tool: str, rule: str, key: str, target: Path) -> Outcome:
     act = {"quantlab": quantize_with_quantlab, "onnxruntime": quantize_with_onnxruntime}[tool]
     start = time.perf_counter()
     try:
-        note = act(content, samples, rule, target)
+        note = act(content, samples, variant, target)
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         session(target.read_bytes())
@@ -173,9 +181,9 @@ def session(content: bytes) -> Any:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def run_worker(tool: str, rule: str, key: str, target: Path) -> Outcome:
+def run_worker(tool: str, variant: str, key: str, target: Path) -> Outcome:
     """Quantize in a new process."""
-    command = [sys.executable, "-m", "benchmarks.results", "--worker", tool, rule, key, str(target)]
+    command = [sys.executable, "-m", "benchmarks.results", "--worker", tool, variant, key, str(target)]
     # The peer's pre-processing leaves files where it runs, so it runs beside its target.
     paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     place = {"cwd": target.parent, "env": {**os.environ, "PYTHONPATH": paths}}
@@ -250,7 +258,7 @@ def _agreement(exact: Sequence[Sequence[Array]], found: Sequence[Sequence[Array]
     return float(np.mean(np.concatenate([np.ravel(votes) for votes in same])))
 
 
-def rows(key: str, rules: Sequence[str]) -> Iterator[str]:
+def rows(key: str, variants: Sequence[str]) -> Iterator[str]:
     """Measure one case and yield its table rows and notes as Markdown."""
     entry = case(key)
     content = entry.build()
@@ -258,11 +266,11 @@ def rows(key: str, rules: Sequence[str]) -> Iterator[str]:
     outcomes: dict[str, Outcome] = {}
     shaken: dict[str, list[bytes]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for rule in rules:
+        for variant in variants:
             for tool in TOOLS:
-                name, target = f"{tool} {rule}", Path(folder, f"{tool}-{rule}.onnx")
+                name, target = f"{tool} {variant}", Path(folder, f"{tool}-{variant}.onnx")
                 print(f"{key}: {name}", file=sys.stderr, flush=True)
-                outcomes[name] = run_worker(tool, rule, key, target)
+                outcomes[name] = run_worker(tool, variant, key, target)
                 if outcomes[name].error:
                     continue
                 made[name] = target.read_bytes()
@@ -303,22 +311,22 @@ def rows(key: str, rules: Sequence[str]) -> Iterator[str]:
         yield f"onnxruntime.quantization: {note}.\n"
 
 
-def page(keys: Sequence[str], rules: Sequence[str]) -> str:
+def page(keys: Sequence[str], variants: Sequence[str]) -> str:
     """Measure all cases and return the page."""
     names = ("numpy", "onnx", "onnxruntime", "numba")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
     flags = next((line for line in _cpuinfo() if line.startswith("flags")), "")
     vnni = "with" if "avx512_vnni" in flags or "avx_vnni" in flags else "without"
-    command = f"python -m benchmarks.results {' '.join(keys)} --rules {' '.join(rules)} -o docs/results.md"
+    command = f"python -m benchmarks.results {' '.join(keys)} --variants {' '.join(variants)} -o docs/results.md"
     text = f"""# Results on real models
 
-quantlab and onnxruntime.quantization on the same calibration samples, both with int8 activations and per-channel int8
-weights in QDQ format. Time and peak memory are those of the whole quantization in a process of its own, the memory as
-growth over the process with model and data loaded. SQNR is over all outputs against the float model. Speed-up is the
-float model's median latency over the int8 model's, one thread, interleaved runs in random order. Jittered: mean and
-standard deviation of the SQNR of {JITTERED} variants of the same model whose activation ranges are off by up to
-{100 * JITTER:g} %; differences below that spread say nothing about the tools.
+quantlab and onnxruntime.quantization on the same calibration samples, both with per-channel int8 weights in QDQ format.
+Variants name the range rule and the type of the activations. Time and peak memory are those of the whole quantization
+in a process of its own, the memory as growth over the process with model and data loaded. SQNR is over all outputs
+against the float model. Speed-up is the float model's median latency over the int8 model's, one thread, interleaved
+runs in random order. Jittered: mean and standard deviation of the SQNR of {JITTERED} variants of the same model whose
+activation ranges are off by up to {100 * JITTER:g} %; differences below that spread say nothing about the tools.
 
 Made with `{command}`
 on {datetime.now(UTC):%Y-%m-%d}, {cpu} ({vnni} VNNI), Python {platform.python_version()}, {versions}.
@@ -326,7 +334,7 @@ Machines are shared: repeat the ratios, do not trust the seconds.
 """
     lines = [text]
     for key in keys:
-        lines += list(rows(key, rules))
+        lines += list(rows(key, variants))
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -339,15 +347,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.results", description=__doc__)
     parser.add_argument("keys", nargs="*", default=list(KEYS), help=f"cases ({', '.join(KEYS)})")
-    parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("-o", "--output", type=Path, help="where to write the page; standard output by default")
-    parser.add_argument("--worker", nargs=4, metavar=("TOOL", "RULE", "KEY", "TARGET"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=4, metavar=("TOOL", "VARIANT", "KEY", "TARGET"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.worker:
-        tool, rule, key, target = options.worker
-        print(json.dumps(asdict(work(tool, rule, key, Path(target)))))
+        tool, variant, key, target = options.worker
+        print(json.dumps(asdict(work(tool, variant, key, Path(target)))))
         return 0
-    text = page(options.keys, options.rules)
+    text = page(options.keys, options.variants)
     if options.output:
         options.output.write_text(text)
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import inf, isfinite
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -130,6 +131,9 @@ class QuantPlan:
             raise OptionError(f"the plan is not JSON: {error}") from error
         if not isinstance(plain, dict) or plain.get("quantlab_plan") != FORMAT:
             raise OptionError(f'the plan must be a JSON object with "quantlab_plan": {FORMAT}')
+        for key in ("tensors", "nodes"):
+            if not isinstance(plain.get(key), dict):
+                raise OptionError(f"the plan must have an object {key!r}: a name for each entry")
         return cls(
             tensors={name: _read("tensor", name, value, _tensor_from_json) for name, value in plain["tensors"].items()},
             nodes={
@@ -158,6 +162,9 @@ def _tensor_to_json(tensor: TensorPlan) -> dict[str, Any]:
     for name in (*_PLAIN, *_PAIRS):
         if (value := getattr(tensor, name)) != getattr(default, name):
             plain[name] = value
+    if tensor.within is not None:
+        # JSON knows no infinity; an open end is null.
+        plain["within"] = [end if isfinite(end) else None for end in tensor.within]
     if tensor.values is not None:
         plain["range"] = [tensor.values.lo.tolist(), tensor.values.hi.tolist()]
     if tensor.qparams is not None:
@@ -175,6 +182,9 @@ def _tensor_from_json(plain: Mapping[str, Any]) -> TensorPlan:
     spec = QuantSpec.from_json(plain["spec"])
     values = {name: plain[name] for name in _PLAIN if name in plain}
     pairs = {name: tuple(plain[name]) for name in _PAIRS if name in plain}
+    if "within" in pairs:
+        lowest, highest = pairs["within"]
+        pairs["within"] = (-inf if lowest is None else lowest, inf if highest is None else highest)
     kind = np.dtype(plain.get("dtype", "float32"))
     ends = [np.asarray(end, kind) for end in plain.get("range", ())]
     qparams = None

@@ -1,0 +1,120 @@
+"""`quantlab apply`: write the int8 model that a plan, edited or not, describes."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from quantlab.cli import options as o
+from quantlab.cli.console import progress
+from quantlab.cli.quantize import fate, show_notes, sizes, summarize
+from quantlab.cli.tables import counted
+from quantlab.errors import OptionError, QuantlabWarning
+
+if TYPE_CHECKING:
+    from quantlab.plan import QuantPlan, Recipe
+
+
+def apply(
+    model: o.Model,
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="What `quantlab plan -o` wrote.", show_default=False)],
+    out: o.Output,
+    data: o.OptionalData = None,
+    calibrate: o.Calibrate = "minmax",
+    percent: o.Percent = None,
+    layout: o.Layout = None,
+    size: o.Size = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    scale: o.Scale = None,
+    channels: o.Channels = None,
+    resize: o.Resize = None,
+    crop_fraction: o.CropFraction = None,
+    max_samples: o.MaxSamples = None,
+    threads: o.Threads = 0,
+    verbose: o.Verbose = False,
+) -> None:
+    """Write the int8 model that a plan describes.
+
+    An edited scale or zero point wins over the range beside it; remove both to have them computed from the range, and
+    the range too to have it measured on --data. Scales of biases, and of tensors that share a grid, follow by
+    themselves.
+    """
+    recipe = o.recipe_from(calibrate=calibrate, percent=percent)
+    images = o.images_from(
+        layout=layout,
+        size=size,
+        mean=mean,
+        std=std,
+        scale=scale,
+        channels=channels,
+        resize=resize,
+        crop_fraction=crop_fraction,
+    )
+    from quantlab.backend import OrtBackend
+    from quantlab.cli.files import check_outputs
+    from quantlab.cli.samples import Samples
+    from quantlab.graph import GraphView
+    from quantlab.graph.files import load, save
+    from quantlab.workflow import quantize as flow
+    from quantlab.workflow.edited import edited
+
+    check_outputs({"--output": out}, {"MODEL": model, "PLAN": plan, "--data": data})
+    given = read_plan(plan)
+    source = load(model)
+    prepared = flow.prepare_for(source, _types_of(given))
+    edit = edited(given, GraphView.of(prepared.model))
+    rows: list[tuple[str, str]] = []
+    if wanted := edit.plan.observed():
+        if data is None:
+            raise OptionError(
+                f"the plan has no range for {counted(len(wanted), 'tensor')}, the first is {wanted[0]!r}: "
+                "give --data to measure them, or write their ranges into the plan"
+            )
+        samples = Samples(data, source, max_samples=max_samples, images=images)
+        with progress(samples_per_batch=samples.per_batch) as track:
+            backend = OrtBackend(threads=threads)
+            final = flow.calibrate(prepared, edit.plan, samples, recipe, backend=backend, track=track)
+        rows.append(
+            ("ranges", f"{calibrate} of {counted(samples.seen, 'sample')} for {counted(len(wanted), 'tensor')}")
+        )
+    else:
+        final = flow.calibrate(prepared, edit.plan, (), recipe)
+    save(flow.write(prepared, final).model, out)
+    show_notes(prepared.notes if verbose else ())
+    for line in edit.ignored:
+        warnings.warn(line, QuantlabWarning, stacklevel=2)
+    rows += [("edited", line) for line in edit.changes]
+    summarize([*fate(final), *rows, *sizes(model, out)], final, [out])
+
+
+def _types_of(plan: QuantPlan) -> Recipe:
+    """Return a recipe that names every type in a plan, so that the model is raised to the opset they need."""
+    from quantlab.plan import Recipe, RecipeRule
+
+    specs = dict.fromkeys(tensor.spec for tensor in plan.tensors.values())
+    return Recipe(rules=tuple(RecipeRule(activation=spec) for spec in specs))
+
+
+def read_plan(path: Path) -> QuantPlan:
+    """Read a plan file.
+
+    Raises:
+        OptionError: There is no such file, or it holds no plan.
+    """
+    from quantlab.plan import QuantPlan
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise OptionError(
+            f"plan file {str(path)!r} cannot be read ({cause}): give what `quantlab plan -o` wrote"
+        ) from None
+    try:
+        return QuantPlan.from_json(text)
+    except OptionError as error:
+        raise OptionError(f"plan file {str(path)!r}: {error}") from error

@@ -1,0 +1,275 @@
+"""The options that several verbs share, each defined once, and the values they are turned into."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from quantlab.errors import OptionError
+
+if TYPE_CHECKING:
+    from quantlab.data import ImageOptions
+    from quantlab.plan import Recipe
+
+_GRIDS, _NODES, _IMAGES, _RUN = "Grids and ranges", "Which nodes", "Folders of images", "Running"
+
+ACTIVATIONS = "uint8"
+"""Default type of activations: on x86, onnxruntime leaves the readers of a shared int8 tensor in float."""
+
+DATA_HELP = (
+    "Samples: an .npz file (a key for each input, stacked along axis 0), an .npy file, a folder of them, "
+    "or a folder of images."
+)
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A float32 ONNX model.", show_default=False)]
+Data = Annotated[Path, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP, show_default=False)]
+OptionalData = Annotated[Path | None, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP, show_default=False)]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="OUT", help="Where to write the int8 model.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output instead of tables.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say what was changed to prepare the model.")]
+
+PerChannel = Annotated[
+    bool,
+    typer.Option(
+        "--per-channel/--no-per-channel",
+        help="Give weights a scale for each output channel, or one for the whole tensor.",
+        rich_help_panel=_GRIDS,
+    ),
+]
+Calibrate = Annotated[
+    str,
+    typer.Option(
+        metavar="RULE",
+        help="How ranges come from the data: minmax, percentile or entropy.",
+        rich_help_panel=_GRIDS,
+    ),
+]
+Percent = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P",
+        help="For --calibrate percentile: share of the values to keep unclipped, such as 99.99.",
+        show_default=False,
+        rich_help_panel=_GRIDS,
+    ),
+]
+ActivationType = Annotated[
+    str, typer.Option(metavar="TYPE", help="int8, uint8, int16 or uint16.", rich_help_panel=_GRIDS)
+]
+WeightType = Annotated[
+    str, typer.Option(metavar="TYPE", help="int8, uint8, int16, uint16, int4 or uint4.", rich_help_panel=_GRIDS)
+]
+ReduceRange = Annotated[
+    bool,
+    typer.Option(
+        "--reduce-range", help="Give one bit of the weights away, for processors without VNNI.", rich_help_panel=_GRIDS
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Leave nodes of this name in float; * and ? match anything. Can be given several times; wins over --only.",
+        show_default=False,
+        rich_help_panel=_NODES,
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Quantize only nodes of this name. Can be given several times.",
+        show_default=False,
+        rich_help_panel=_NODES,
+    ),
+]
+OpTypes = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OP",
+        help="Quantize only these operator types, such as Conv,Gemm. Can be given several times.",
+        show_default=False,
+        rich_help_panel=_NODES,
+    ),
+]
+MaxSamples = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Use at most so many samples.", show_default=False, rich_help_panel=_RUN),
+]
+Threads = Annotated[
+    int,
+    typer.Option(metavar="N", min=0, help="Threads of onnxruntime; 0 lets it choose.", rich_help_panel=_RUN),
+]
+Layout = Annotated[
+    str | None,
+    typer.Option(metavar="NCHW|NHWC", help="Order of the axes.", show_default="the model's", rich_help_panel=_IMAGES),
+]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|HxW",
+        help="Height and width in pixels, 224 or 224x320.",
+        show_default="the model's",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        metavar="M[,M,M]",
+        help="Subtracted after scaling; one number, or one a channel.",
+        show_default="0",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Std = Annotated[
+    str | None,
+    typer.Option(
+        metavar="S[,S,S]",
+        help="Divides after that; one number, or one a channel.",
+        show_default="1",
+        rich_help_panel=_IMAGES,
+    ),
+]
+Scale = Annotated[
+    str | None,
+    typer.Option(metavar="X", help="Factor on the pixels 0..255.", show_default="1/255", rich_help_panel=_IMAGES),
+]
+Channels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RGB|BGR|L", help="Order of the channels; L is grey.", show_default="RGB or L", rich_help_panel=_IMAGES
+    ),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="stretch|crop",
+        help="Change the aspect ratio, or cut out the centre.",
+        show_default="stretch",
+        rich_help_panel=_IMAGES,
+    ),
+]
+CropFraction = Annotated[
+    float | None,
+    typer.Option(
+        metavar="F",
+        help="For --resize crop: share of the sides to keep; 0.875 is the usual 256 to 224.",
+        show_default="1",
+        rich_help_panel=_IMAGES,
+    ),
+]
+
+
+def recipe_from(
+    *,
+    per_channel: bool = False,
+    calibrate: str = "minmax",
+    percent: float | None = None,
+    activation_type: str = ACTIVATIONS,
+    weight_type: str = "int8",
+    reduce_range: bool = False,
+    exclude: list[str] | None = None,
+    only: list[str] | None = None,
+    op_types: list[str] | None = None,
+) -> Recipe:
+    """Build the recipe that options ask for.
+
+    Returns:
+        The recipe; its rules say which option they come from.
+
+    Raises:
+        OptionError: An option has a value that does not exist, or does not go with another.
+    """
+    from quantlab.calibration import calibrator
+    from quantlab.plan import RecipeRule
+    from quantlab.workflow.static import make_recipe
+
+    options = {} if percent is None else {"percent": percent}
+    calibrator(calibrate, options)  # refuse a wrong rule before any model is read
+    recipe = make_recipe(
+        op_types_to_quantize=_separated(op_types),
+        per_channel=per_channel,
+        reduce_range=reduce_range,
+        activation_type=activation_type,
+        weight_type=weight_type,
+        calibrate_method=calibrate,
+        calibrate_options=options,
+    )
+    rules = [
+        RecipeRule(nodes=(name,), quantize=False, because=f"excluded by --exclude {name!r}") for name in exclude or ()
+    ]
+    if only:
+        rules.append(RecipeRule(nodes=tuple(only), because="listed by --only"))
+        rules.append(RecipeRule(quantize=False, because="not listed by --only"))
+    return replace(recipe, rules=tuple(rules))
+
+
+def _separated(words: list[str] | None) -> list[str] | None:
+    return [part.strip() for word in words for part in word.split(",") if part.strip()] if words else None
+
+
+def images_from(
+    *,
+    layout: str | None,
+    size: str | None,
+    mean: str | None,
+    std: str | None,
+    scale: str | None,
+    channels: str | None,
+    resize: str | None,
+    crop_fraction: float | None,
+) -> ImageOptions | None:
+    """Build the image options, or None where none was given.
+
+    Raises:
+        OptionError: A value cannot be read or is not allowed.
+    """
+    from quantlab.data import ImageOptions
+
+    given: dict[str, Any] = {
+        "layout": _choice(layout, ("NCHW", "NHWC", "auto")),
+        "size": None if size is None else _size(size),
+        "mean": None if mean is None else _floats("--mean", mean),
+        "std": None if std is None else _floats("--std", std),
+        "scale": None if scale is None else _ratio("--scale", scale),
+        "channels": _choice(channels, ("RGB", "BGR", "L", "auto")),
+        "resize": _choice(resize, ("stretch", "crop")),
+        "crop_fraction": crop_fraction,
+    }
+    if all(value is None for value in given.values()):
+        return None
+    return ImageOptions(**{name: value for name, value in given.items() if value is not None})
+
+
+def _choice(word: str | None, allowed: tuple[str, ...]) -> str | None:
+    """Return the allowed word that equals `word` but for case; what is unknown is left to ImageOptions to refuse."""
+    return next((one for one in allowed if word is not None and one.lower() == word.lower()), word)
+
+
+def _size(text: str) -> tuple[int, int]:
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise OptionError(f"--size {text!r} is no size: give 224, or height x width such as 224x320")
+    height, width = (int(part) for part in (parts * 2)[:2])
+    return height, width
+
+
+def _floats(option: str, text: str) -> tuple[float, ...]:
+    return tuple(_ratio(option, part) for part in text.split(","))
+
+
+def _ratio(option: str, text: str) -> float:
+    """Read a number, or a fraction such as 1/255."""
+    above, _, below = text.partition("/")
+    try:
+        return float(above) / float(below or "1")
+    except (ValueError, ZeroDivisionError):
+        raise OptionError(
+            f"{option} {text!r} is no number: give numbers such as 0.485, or fractions such as 1/255"
+        ) from None

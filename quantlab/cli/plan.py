@@ -1,0 +1,157 @@
+"""`quantlab plan`: what would be quantized, how and why, as a table or as JSON that can be edited and applied."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from quantlab.cli import options as o
+from quantlab.cli.console import output, progress
+from quantlab.cli.quantize import show_notes
+from quantlab.cli.tables import Column, number, numbers, show, zeros
+
+if TYPE_CHECKING:
+    from quantlab.arrays import QuantSpec, Range
+    from quantlab.plan import QuantPlan
+
+
+def plan(
+    model: o.Model,
+    data: o.OptionalData = None,
+    per_channel: o.PerChannel = False,
+    calibrate: o.Calibrate = "minmax",
+    percent: o.Percent = None,
+    activation_type: o.ActivationType = o.ACTIVATIONS,
+    weight_type: o.WeightType = "int8",
+    reduce_range: o.ReduceRange = False,
+    exclude: o.Exclude = None,
+    only: o.Only = None,
+    op_types: o.OpTypes = None,
+    layout: o.Layout = None,
+    size: o.Size = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    scale: o.Scale = None,
+    channels: o.Channels = None,
+    resize: o.Resize = None,
+    crop_fraction: o.CropFraction = None,
+    max_samples: o.MaxSamples = None,
+    threads: o.Threads = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PLAN",
+            help="Write the plan as JSON, for `quantlab apply`; - is standard output.",
+            show_default=False,
+        ),
+    ] = None,
+    json: o.Json = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Show the grid of every tensor and why it is there, and which nodes stay in float and why.
+
+    Without --data only weights have numbers. Write the plan with -o, edit it, and give it to `quantlab apply`.
+    """
+    recipe = o.recipe_from(
+        per_channel=per_channel,
+        calibrate=calibrate,
+        percent=percent,
+        activation_type=activation_type,
+        weight_type=weight_type,
+        reduce_range=reduce_range,
+        exclude=exclude,
+        only=only,
+        op_types=op_types,
+    )
+    images = o.images_from(
+        layout=layout,
+        size=size,
+        mean=mean,
+        std=std,
+        scale=scale,
+        channels=channels,
+        resize=resize,
+        crop_fraction=crop_fraction,
+    )
+    from quantlab.backend import OrtBackend
+    from quantlab.cli.files import check_outputs, write_text
+    from quantlab.cli.samples import Samples
+    from quantlab.graph import GraphView
+    from quantlab.graph.files import load
+    from quantlab.workflow import quantize as flow
+    from quantlab.workflow.edited import with_constants
+
+    if str(out) == "-":
+        out, json = None, True
+    check_outputs({"--output": out}, {"MODEL": model, "--data": data})
+    source = load(model)
+    prepared = flow.prepare_for(source, recipe)
+    planned = flow.decide(prepared, recipe)
+    if data is None:
+        planned = with_constants(planned, GraphView.of(prepared.model))
+    else:
+        samples = Samples(data, source, max_samples=max_samples, images=images)
+        with progress(samples_per_batch=samples.per_batch) as track:
+            backend = OrtBackend(threads=threads)
+            planned = flow.calibrate(prepared, planned, samples, recipe, backend=backend, track=track)
+    show_notes(prepared.notes if verbose else ())
+    if out is not None:
+        write_text(out, planned.to_json())
+    if json:
+        sys.stdout.write(planned.to_json())
+    else:
+        show_plan(planned)
+        if out is not None:
+            output().print(f"written  {out}", soft_wrap=True)
+
+
+TENSOR_COLUMNS = (
+    Column(header="tensor", kind="name"),
+    Column(header="role", optional=True),
+    Column(header="grid"),
+    Column(header="range", kind="number"),
+    Column(header="scale", kind="number"),
+    Column(header="zero", kind="number"),
+    Column(header="reason", kind="prose", optional=True),
+)
+NODE_COLUMNS = (Column(header="node", kind="name"), Column(header="operator"), Column(header="reason", kind="prose"))
+
+
+def show_plan(planned: QuantPlan) -> None:
+    """Print the tensors of a plan, and the nodes that it leaves in float."""
+    console = output()
+    rows = []
+    for name, tensor in planned.tensors.items():
+        grid = tensor.qparams
+        scale, zero = ("", "") if grid is None else (numbers(grid.scale), zeros(grid.zero_point))
+        rows.append((name, tensor.role, grid_text(tensor.spec), range_text(tensor.values), scale, zero, tensor.reason))
+    show(console, f"{len(rows)} tensors get a grid", TENSOR_COLUMNS, rows)
+    left = [(name, node.op, node.reason) for name, node in planned.nodes.items() if node.status == "float"]
+    console.print()
+    if left:
+        show(console, f"{len(left)} of {len(planned.nodes)} nodes stay in float", NODE_COLUMNS, left)
+    else:
+        console.print(f"all {len(planned.nodes)} nodes are quantized or absorbed")
+    for note in planned.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    if not planned.resolved:
+        console.print("scales that are missing need samples: give --data", style="dim", soft_wrap=True)
+
+
+def grid_text(spec: QuantSpec) -> str:
+    """Return a grid in few characters: `int8 asym`, `int8 sym reduced`; its scales show if there is one a channel."""
+    words = [spec.dtype.name, "sym" if spec.symmetric else "asym"]
+    words += ["reduced"] if spec.reduce_range else []
+    return " ".join(words)
+
+
+def range_text(values: Range | None) -> str:
+    """Return a range; that of many channels as the smallest and largest of all."""
+    if values is None:
+        return ""
+    return f"{number(values.lo.min(), 4)} .. {number(values.hi.max(), 4)}"

@@ -1,0 +1,142 @@
+"""`quantlab quantize`: a float model and samples in, an int8 model out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from quantlab.cli import options as o
+from quantlab.cli.console import output, progress, say
+from quantlab.cli.tables import bytes_text, counted
+
+if TYPE_CHECKING:
+    from quantlab.plan import QuantPlan
+
+REASONS_SHOWN = 10
+
+
+def quantize(
+    model: o.Model,
+    data: o.Data,
+    out: o.Output,
+    per_channel: o.PerChannel = False,
+    calibrate: o.Calibrate = "minmax",
+    percent: o.Percent = None,
+    activation_type: o.ActivationType = o.ACTIVATIONS,
+    weight_type: o.WeightType = "int8",
+    reduce_range: o.ReduceRange = False,
+    exclude: o.Exclude = None,
+    only: o.Only = None,
+    op_types: o.OpTypes = None,
+    layout: o.Layout = None,
+    size: o.Size = None,
+    mean: o.Mean = None,
+    std: o.Std = None,
+    scale: o.Scale = None,
+    channels: o.Channels = None,
+    resize: o.Resize = None,
+    crop_fraction: o.CropFraction = None,
+    max_samples: o.MaxSamples = None,
+    threads: o.Threads = 0,
+    plan_out: Annotated[
+        Path | None,
+        typer.Option(metavar="PLAN", help="Write the plan as JSON, for `quantlab apply`.", show_default=False),
+    ] = None,
+    verbose: o.Verbose = False,
+) -> None:
+    """Quantize a float model with ranges measured on samples, and write an int8 model.
+
+    100 to 500 samples that look like real inputs are enough. The model and the samples are only read.
+    """
+    recipe = o.recipe_from(
+        per_channel=per_channel,
+        calibrate=calibrate,
+        percent=percent,
+        activation_type=activation_type,
+        weight_type=weight_type,
+        reduce_range=reduce_range,
+        exclude=exclude,
+        only=only,
+        op_types=op_types,
+    )
+    images = o.images_from(
+        layout=layout,
+        size=size,
+        mean=mean,
+        std=std,
+        scale=scale,
+        channels=channels,
+        resize=resize,
+        crop_fraction=crop_fraction,
+    )
+    from quantlab.backend import OrtBackend
+    from quantlab.cli.files import check_outputs, write_text
+    from quantlab.cli.samples import Samples
+    from quantlab.graph.files import load, save
+    from quantlab.workflow import quantize as flow
+
+    check_outputs({"--output": out, "--plan-out": plan_out}, {"MODEL": model, "--data": data})
+    source = load(model)
+    prepared = flow.prepare_for(source, recipe)
+    decided = flow.decide(prepared, recipe)
+    samples = Samples(data, source, max_samples=max_samples, images=images)
+    started = perf_counter()
+    with progress(samples_per_batch=samples.per_batch) as track:
+        plan = flow.calibrate(prepared, decided, samples, recipe, backend=OrtBackend(threads=threads), track=track)
+    seconds = perf_counter() - started
+    result = flow.write(prepared, plan)
+    save(result.model, out)
+    if plan_out is not None:
+        write_text(plan_out, plan.to_json())
+    show_notes(prepared.notes if verbose else ())
+    rows = [*fate(plan), ("ranges", f"{calibrate} of {counted(samples.seen, 'sample')} in {seconds:.1f} s")]
+    summarize([*rows, *sizes(model, out)], plan, [out, plan_out])
+
+
+def show_notes(notes: tuple[str, ...]) -> None:
+    """Print what preparing a model changed, on standard error."""
+    for note in notes:
+        say("note", note)
+
+
+def fate(plan: QuantPlan) -> Iterator[tuple[str, str]]:
+    """Yield what became of the nodes, and for those left in float the reasons with their numbers."""
+    numbers = dict.fromkeys(("quantized", "absorbed", "float"), 0)
+    reasons: dict[str, dict[str, str]] = {}
+    for name, node in plan.nodes.items():
+        numbers[node.status] += 1
+        if node.status == "float":
+            # Reasons that differ only in the names they quote are counted as one.
+            reasons.setdefault(re.sub(r"'[^']*'", "…", node.reason), {})[name] = node.reason
+    words = f"{numbers['quantized']} quantized, {numbers['absorbed']} absorbed, {numbers['float']} left in float"
+    yield "nodes", f"{len(plan.nodes)}: {words}"
+    ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
+    for reason, found in ranked[:REASONS_SHOWN]:
+        first, verbatim = next(iter(found.items()))
+        words = verbatim if set(found.values()) == {verbatim} else reason
+        yield "", f"{len(found)} x {words} ({first!r}{', ...' if len(found) > 1 else ''})"
+    if rest := sum(len(found) for _, found in ranked[REASONS_SHOWN:]):
+        yield "", f"{rest} x other reasons: see `quantlab explain`"
+
+
+def sizes(before: Path, after: Path) -> Iterator[tuple[str, str]]:
+    """Yield the sizes of two model files, external data included."""
+    from quantlab.graph.files import model_size
+
+    old, new = model_size(before), model_size(after)
+    yield "size", f"{bytes_text(old)} -> {bytes_text(new)}, {old / new:.2f} times smaller"
+
+
+def summarize(rows: list[tuple[str, str]], plan: QuantPlan, written: list[Path | None]) -> None:
+    """Print labelled lines, the plan's notes, and last the files that were written."""
+    console = output()
+    rows += [("", f"note: {note}") for note in plan.notes]
+    rows += [("written", str(path)) for path in written if path is not None]
+    for label, text in rows:
+        console.print(Text.assemble((f"{label:<9}", "bold"), text), soft_wrap=True)

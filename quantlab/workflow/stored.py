@@ -1,0 +1,44 @@
+"""What a quantized model stores beside its plan: the scales of channels, which the embedded plan leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import onnx
+
+from quantlab.arrays import QParams
+from quantlab.graph import GraphView
+from quantlab.graph.quantized import Rounded, rounded_tensors
+from quantlab.plan import QuantPlan
+
+
+def with_stored(plan: QuantPlan, model: onnx.ModelProto) -> QuantPlan:
+    """Fill numbers that a plan lacks with those that stand in the quantized model.
+
+    Args:
+        plan: The plan that a model carries.
+        model: The quantized model.
+
+    Returns:
+        The plan; tensors that the model does not round stay as they are.
+    """
+    if plan.resolved:
+        return plan
+    found = {name: rounded for rounded in rounded_tensors(GraphView.of(model)) for name in _names(rounded)}
+    filled = {}
+    for name, tensor in plan.tensors.items():
+        if tensor.qparams is None and name in found and found[name].grid.spec.axis == tensor.spec.axis:
+            grid = found[name].grid
+            filled[name] = replace(
+                tensor, qparams=QParams(scale=grid.scale, zero_point=grid.zero_point, spec=tensor.spec)
+            )
+    return plan.with_tensors(filled)
+
+
+def _names(rounded: Rounded) -> Iterator[str]:
+    """Yield the names that the tensor may have had in the float model."""
+    if rounded.before is None:
+        yield rounded.integers.removesuffix("_quantized")
+    else:
+        yield from (rounded.before, rounded.after)

@@ -1,0 +1,60 @@
+"""`quantlab compare`: the worst tensors first, in a table or as JSON."""
+
+import json
+
+import numpy as np
+import pytest
+
+from quantlab.backend import OrtBackend
+from quantlab.demo import digits
+from quantlab.graph.files import load
+
+
+def test_json_is_clean_and_right(run, files):
+    result = run("compare", files.model, files.int8, "--data", files.evaluation, "--json")
+    found = json.loads(result.stdout)
+    assert result.stderr == ""
+    decibels = [row["sqnr_db"] for row in found["tensors"]]
+    assert decibels == sorted(decibels)
+    batch = {"image": digits().test_images[:100]}
+    (exact,), (rounded,) = (
+        [next(iter(values.values())) for values in OrtBackend().stream(load(path), [batch])]
+        for path in (files.model, files.int8)
+    )
+    assert found["agreement"] == pytest.approx((exact.argmax(1) == rounded.argmax(1)).mean())
+    exact = exact.astype(np.float64)
+    sqnr = 10 * np.log10((exact**2).sum() / ((exact - rounded) ** 2).sum())
+    assert found["outputs"][0]["sqnr_db"] == pytest.approx(sqnr, abs=0.01)
+
+
+def test_table(run, files):
+    out = run("compare", files.model, files.int8, "--data", files.evaluation, "--worst", "3").stdout
+    assert "the worst 3 of 23 tensors (100 samples)" in out
+    plain = run("compare", files.model, files.int8, "--data", files.evaluation, "--json").stdout
+    worst = [row["name"] for row in json.loads(plain)["tensors"][:3]]
+    first = out.splitlines()[3:6]
+    assert [line.split()[0] for line in first] == worst
+    assert "agreement with the float model: " in out
+    out = run("compare", files.model, files.int8, "--data", files.evaluation, "--worst", "99").stdout
+    assert "all 23 tensors, worst first" in out
+
+
+def test_unmatched_tensors_are_listed(run, files, tmp_path):
+    model = load(files.model)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == "body_relu_out":
+                    names[index] = "another"
+    (tmp_path / "renamed.onnx").write_bytes(model.SerializeToString())
+    out = run("compare", "renamed.onnx", files.int8, "--data", files.evaluation).stdout
+    assert "without a partner in the float model: 'body_relu_out_DequantizeLinear_Output'" in out
+
+
+def test_models_in_the_wrong_order(run, files):
+    result = run("compare", files.int8, files.model, "--data", files.evaluation, code=2)
+    assert result.stderr.startswith("error: the model is already quantized: ")
+    result = run("compare", files.model, files.model, "--data", files.evaluation, code=2)
+    assert result.stderr == (
+        "error: nothing in the second model is quantized: give the float model first, the quantized one second\n"
+    )
