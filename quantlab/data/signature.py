@@ -131,7 +131,7 @@ class Signature:
         for spec in self.inputs:
             if spec.name == name:
                 return spec
-        raise DataError(f"{name!r} is not an input of the model{nearest(name, self.names)} Allowed: {self.listed}")
+        raise DataError(f"{name!r} is not an input of the model{nearest(name, self.names)} (allowed: {self.listed})")
 
     def __iter__(self) -> Iterator[InputSpec]:
         return iter(self.inputs)

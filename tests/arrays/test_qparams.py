@@ -81,7 +81,7 @@ def test_round_trip_stays_within_half_a_step_inside_the_range(a, b, name, symmet
     grid = qparams_from_range(values, weight_spec(name, symmetric=symmetric))
     x = np.float32(data.draw(st.floats(float(values.lo), float(values.hi), width=32)))
     back = dequantize(quantize(np.array([x]), grid), grid)[0]
-    # Where rounding the zero point (or int4's missing +8) moves an end of the grid inwards, it is by half a step at most.
+    # Where rounding the zero point (or int4's missing +8) moves an end of the grid inwards, it is by half a step.
     # The second term is float32's rounding of the scale, as many steps as the grid is long.
     slack = 0.5 + (grid.spec.dtype.qmax - grid.spec.dtype.qmin) * 2.0**-23
     assert abs(float(back) - float(x)) <= float(grid.scale) * slack

@@ -49,7 +49,8 @@ from quantlab.plan import Wish, activation, op_rules
 @op_rules.register("Tanh")
 def tanh(node, view, settings):
     """Round input and output."""
-    return [activation(node.input[0], settings), Wish(tensor=node.output[0], spec=settings.activation, fixed=(-1.0, 1.0))]
+    out = Wish(tensor=node.output[0], spec=settings.activation, fixed=(-1.0, 1.0))
+    return [activation(node.input[0], settings), out]
 '''
 
 

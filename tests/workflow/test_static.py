@@ -173,7 +173,11 @@ def test_messages(tmp_path):
     attempt(OptionError, "percentil", calibrate_method="percentil")
     attempt(DataError, "no", calibration_data_reader=[])
     attempt(DataError, "imag", calibration_data_reader=[{"imag": SAMPLES[0]["image"]}])
-    attempt(DataError, "is nan, allowed are finite numbers", calibration_data_reader=[{"image": np.full((1, 1, 8, 8), np.nan, np.float32)}])
+    attempt(
+        DataError,
+        "is nan, allowed are finite numbers",
+        calibration_data_reader=[{"image": np.full((1, 1, 8, 8), np.nan, np.float32)}],
+    )
     quantized = quantlab.quantize_static(content, None, SAMPLES).model
     attempt(ModelError, "QuantizeLinear", model_input=quantized)
     attempt(ModelError, "missing", model_output=tmp_path / "missing" / "int8.onnx")

@@ -5,9 +5,9 @@ With N values, a share c = (100 - percent) / 100 and F(t) the number of values b
     tails="magnitude"    F(t) = N - c N  for |x|; the range is [-t, t] within the observed ends
     tails="each"         F(lo) = c N / 2  and  F(hi) = N - c N / 2  for x, or [-t, t] for a symmetric grid
 
-Cutting by magnitude clips a long tail only: the short side of a skewed tensor stays whole. For a tensor of one sign both
-ways are the same. A grid always contains zero, so that nothing can be gained on the side of zero: the whole share is cut
-on the other.
+Cutting by magnitude clips a long tail only: the short side of a skewed tensor stays whole. For a tensor of one sign
+both ways are the same. A grid always contains zero, so that nothing can be gained on the side of zero: the whole share
+is cut on the other.
 
 Source: the percentile calibration of Wu et al. 2020, "Integer Quantization for Deep Learning Inference: Principles and
 Empirical Evaluation", section 5, which is by magnitude, as onnxruntime.quantization's is by default.
