@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from quantlab.graph import GraphView
@@ -59,4 +60,7 @@ def _ask(node: onnx.NodeProto, view: GraphView, recipe: Recipe) -> NodeDraft:
     answer = rule(node, view, settings)
     if isinstance(answer, Refuse):
         return NodeDraft(node=node, refusal=answer.reason)
-    return NodeDraft(node=node, wishes=tuple(answer))
+    wishes = tuple(answer)
+    if wide := [wish.tensor for wish in wishes if view.float_type(wish.tensor) == np.float64]:
+        return NodeDraft(node=node, refusal=f"{wide[0]!r} is float64, which QuantizeLinear does not take")
+    return NodeDraft(node=node, wishes=wishes)

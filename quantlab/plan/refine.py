@@ -7,6 +7,7 @@ same bounds, a bias needs the grids whose scales it multiplies.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from quantlab.graph import GraphView
@@ -23,13 +24,16 @@ class _Board:
     tensors: dict[str, TensorPlan] = field(default_factory=dict)
     nodes: dict[str, NodePlan] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    asking: set[tuple[str, str]] = field(default_factory=set)  # node and tensor that it wants to read rounded
 
     def plan_for(self, wish: Wish, reason: str) -> TensorPlan:
         kind = self.view.float_type(wish.tensor)
         spec = wish.spec if wish.like is None else self.tensors[wish.like].spec
         assert spec is not None  # a wish without `like` carries its grid
+        # A constant needs no calibration whatever it is to its reader.
+        constant = wish.role == "activation" and wish.tensor in self.view.constants
         return TensorPlan(
-            role=wish.role,
+            role="weight" if constant else wish.role,
             spec=spec,
             dtype="float32" if kind is None else kind.name,
             reason=reason,
@@ -52,6 +56,7 @@ def refine(wanted: Draft, view: GraphView) -> QuantPlan:
     board = _Board(view, notes=list(wanted.notes))
     for entry in wanted.nodes:
         for wish in entry.wishes:
+            board.asking |= {(entry.node.name, name) for name in (wish.tensor, wish.like, wish.absorbs) if name}
             if wish.like is None and wish.absorbs is None:
                 _note(board, wish, entry)
     for entry in wanted.nodes:
@@ -63,6 +68,8 @@ def refine(wanted: Draft, view: GraphView) -> QuantPlan:
         name: replace(board.tensors[name], readers=readers[name])
         for name in sorted(board.tensors, key=order.__getitem__)
     }
+    for entry in wanted.nodes:
+        _name_what_stays_float(board, entry, readers)
     return QuantPlan(
         tensors=tensors, nodes=board.nodes, min_real_range=wanted.recipe.min_real_range, notes=tuple(board.notes)
     )
@@ -80,6 +87,13 @@ def _note(board: _Board, wish: Wish, entry: NodeDraft) -> None:
     if found is None:
         board.tensors[wish.tensor] = board.plan_for(wish, reason)
         return
+    if (found.product, found.factor) != (wish.product, wish.factor):
+        # The integer kernels take the scale of a bias for granted, so it serves one product only.
+        board.notes.append(
+            f"{_label(entry)} reads {wish.tensor!r} in float, for its grid serves another: {found.reason}"
+        )
+        board.asking.discard((entry.node.name, wish.tensor))
+        return
     spec = found.spec
     if wish.spec is not None and wish.spec.axis != spec.axis:
         board.notes.append(
@@ -92,12 +106,29 @@ def _note(board: _Board, wish: Wish, entry: NodeDraft) -> None:
     )
 
 
+_ALL = "all it reads and makes has a grid"
+
+
+def _name_what_stays_float(board: _Board, entry: NodeDraft, readers: Mapping[str, tuple[str, ...] | None]) -> None:
+    name = entry.node.name
+    if board.nodes[name].reason != _ALL:
+        return
+    floats = [tensor for tensor in dict.fromkeys(entry.node.input) if board.view.float_type(tensor) is not None]
+    left = [repr(tensor) for tensor in floats if not _is_rounded_for(name, readers.get(tensor, ()))]
+    if left:
+        board.nodes[name] = replace(board.nodes[name], reason=f"{_ALL}, save {', '.join(left)}, which stays float")
+
+
+def _is_rounded_for(node: str, readers: tuple[str, ...] | None) -> bool:
+    return readers is None or node in readers
+
+
 def _settle(board: _Board, entry: NodeDraft) -> None:
     name, op = entry.node.name, entry.node.op_type
     if entry.refusal is not None:
         board.nodes[name] = NodePlan(op=op, status="float", reason=entry.refusal)
         return
-    decision = NodePlan(op=op, status="quantized", reason="all it reads and makes has a grid")
+    decision = NodePlan(op=op, status="quantized", reason=_ALL)
     for wish in entry.wishes:
         if wish.like is not None:
             decision = _share(board, wish, entry) or decision
@@ -109,7 +140,8 @@ def _settle(board: _Board, entry: NodeDraft) -> None:
 def _share(board: _Board, wish: Wish, entry: NodeDraft) -> NodePlan | None:
     assert wish.like is not None
     source = board.tensors.get(wish.like)
-    if source is None:
+    if source is None or source.product is not None or source.spec.per_channel:
+        # Neither channels nor the scale of a bias stay what they are where values move.
         reason = f"it only moves values, and its input {wish.like!r} has no grid to share"
         return NodePlan(op=entry.node.op_type, status="float", reason=reason)
     root = source.like or wish.like
@@ -144,6 +176,8 @@ def _obstacle(source: TensorPlan, within: tuple[float, float], alone: bool) -> s
         return "others read its input too"
     if source.like is not None:
         return f"its input shares the grid of {source.like!r}"
+    if source.absorbs is not None:
+        return f"its input takes over from {source.absorbs!r} already"
     if source.spec.symmetric:
         return "a symmetric grid does not end where it clips"
     if not within[0] <= 0 <= within[1]:
@@ -164,11 +198,12 @@ def _drop_idle_biases(board: _Board) -> None:
 
 
 def _readers(board: _Board, tensor: str) -> tuple[str, ...] | None:
-    """Name who reads the rounded tensor: everybody behind a quantized node, else quantized readers only."""
+    """Name who reads the rounded tensor: everybody behind a quantized node, else the quantized ones that asked."""
     producer = board.view.producers.get(tensor)
     if producer is not None and board.nodes[producer.name].status != "float":
         return None
-    return tuple(node.name for node in board.view.readers(tensor) if board.nodes[node.name].status == "quantized")
+    asking = [node.name for node in board.view.readers(tensor) if (node.name, tensor) in board.asking]
+    return tuple(name for name in asking if board.nodes[name].status == "quantized")
 
 
 def _in_order(view: GraphView) -> list[str]:

@@ -11,7 +11,7 @@ Source: onnxruntime.quantization 1.31.1, `QDQQuantizer._adjust_weight_scale_for_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from quantlab.arrays import QParams, Range, qparams_from_range
-from quantlab.errors import DataError, ModelError, QuantlabError, RangeError, nearest
+from quantlab.errors import DataError, ModelError, OptionError, RangeError, nearest
 from quantlab.graph import GraphView
-from quantlab.plan.quantplan import QuantPlan, TensorPlan
+from quantlab.plan.quantplan import NodePlan, QuantPlan, TensorPlan
 
 BIAS_HEADROOM = 1.0001
 BIAS_SPAN = float(2**32 - 2)
@@ -50,8 +50,9 @@ def resolve(plan: QuantPlan, ranges: Mapping[str, Calibrated], view: GraphView) 
         DataError: A range is missing.
         RangeError: A constant contains NaN or infinity; the text names it.
         ModelError: The plan names a tensor that the model does not have.
+        OptionError: Entries of the plan contradict each other.
     """
-    _check_names(plan, view)
+    check_plan(plan, view)
     done: dict[str, TensorPlan] = {}
     for name, tensor in plan.tensors.items():
         if tensor.like is None and tensor.product is None:
@@ -62,18 +63,113 @@ def resolve(plan: QuantPlan, ranges: Mapping[str, Calibrated], view: GraphView) 
             done[name] = _shared(name, tensor, done)
         elif tensor.product is not None:
             done[name] = _bias(name, tensor, {**done, **_likes(plan, done)}, view)
-    return replace(plan, tensors={name: done[name] for name in plan.tensors})
+    return _judged(replace(plan, tensors={name: done[name] for name in plan.tensors}), view)
+
+
+def _judged(plan: QuantPlan, view: GraphView) -> QuantPlan:
+    """Say of each Relu and Clip that might be absorbed whether the numbers allow it."""
+    gone = set(superfluous(plan, view))
+    nodes = dict(plan.nodes)
+    for name, tensor in plan.tensors.items():
+        if tensor.absorbs is None or tensor.qparams is None:
+            continue
+        node = view.producers[name]
+        if node.name in gone:
+            reason = "the grid of its output saturates where it clips"
+            nodes[node.name] = NodePlan(op=node.op_type, status="absorbed", reason=reason)
+        else:
+            reason = f"kept before the grid of {name!r}, which does not end where it clips"
+            nodes[node.name] = NodePlan(op=node.op_type, status="quantized", reason=reason)
+    return replace(plan, nodes=nodes)
+
+
+def superfluous(plan: QuantPlan, view: GraphView) -> Iterator[str]:
+    """Find the Relu and Clip nodes whose work the grid behind them does, now that its numbers are known.
+
+    Saturating instead of clipping may move a value by half a step, which rounding does anyway. Bounds like -1..1 lie
+    right there, so that the rounding of the scale itself counts too.
+
+    Args:
+        plan: A resolved plan.
+        view: The graph that it is for.
+
+    Yields:
+        Names of nodes.
+    """
+    for name, tensor in plan.tensors.items():
+        if tensor.absorbs is None or tensor.within is None or tensor.qparams is None:
+            continue
+        span, half_step = tensor.qparams.span(), float(tensor.qparams.scale) / 2
+        lowest, highest = tensor.within
+        slack = float(np.finfo(tensor.qparams.scale.dtype).eps)
+        fits_below = float(span.lo) >= lowest - half_step - slack * abs(lowest)
+        fits_above = float(span.hi) <= highest + half_step + slack * abs(highest)
+        if fits_below and fits_above:
+            yield view.producers[name].name
 
 
 def _likes(plan: QuantPlan, done: Mapping[str, TensorPlan]) -> dict[str, TensorPlan]:
     return {name: done[tensor.like] for name, tensor in plan.tensors.items() if tensor.like is not None}
 
 
-def _check_names(plan: QuantPlan, view: GraphView) -> None:
+def check_plan(plan: QuantPlan, view: GraphView) -> None:
+    """Refuse a plan, perhaps edited by hand, whose entries do not fit the graph or each other.
+
+    Args:
+        plan: A plan with or without numbers.
+        view: The graph that it is for.
+
+    Raises:
+        ModelError: The plan names a tensor that the model does not have.
+        OptionError: Entries of the plan contradict each other.
+    """
     known = {*view.producers, *view.constants, *view.inputs}
-    for name in plan.tensors:
+    for name, tensor in plan.tensors.items():
         if name not in known:
             raise ModelError(f"the plan names tensor {name!r}, which the model does not have{nearest(name, known)}")
+        for other in (tensor.like, *(tensor.product or ())):
+            if other is not None and other not in plan.tensors:
+                raise OptionError(
+                    f"tensor {name!r} in the plan follows {other!r}, which has no entry; "
+                    "take out both entries, or neither"
+                )
+        if tensor.like is not None and (root := plan.tensors[tensor.like].like) is not None:
+            raise OptionError(
+                f"tensor {name!r} in the plan shares the grid of {tensor.like!r}, which shares that of {root!r}: "
+                f"write {root!r} instead"
+            )
+        if (before := tensor.absorbs) is not None and (before in plan.tensors or not _joined(before, name, view)):
+            raise OptionError(
+                f"tensor {name!r} in the plan cannot absorb {before!r}: that needs a tensor without an entry of its "
+                f"own, and the node that makes {name!r} as its only reader"
+            )
+
+
+def _joined(before: str, after: str, view: GraphView) -> bool:
+    reader = view.only_reader(before)
+    return reader is not None and reader is view.producers.get(after) and reader.input[0] == before
+
+
+def stale(plan: QuantPlan) -> Iterator[str]:
+    """Find the tensors of a resolved plan whose numbers do not follow from those they should follow from.
+
+    Args:
+        plan: A plan with all its numbers.
+
+    Yields:
+        Names of tensors that share a grid or are biases.
+    """
+    for name, tensor in plan.tensors.items():
+        sources = [plan.tensors[other].qparams for other in (tensor.like, *(tensor.product or ())) if other]
+        if tensor.qparams is None or any(source is None for source in sources):
+            continue
+        if tensor.like is not None and tensor.qparams != sources[0]:
+            yield name
+        elif tensor.product is not None:
+            x, w = (source for source in sources if source is not None)
+            wanted = np.resize(product_scale(x, w, tensor.factor), tensor.qparams.scale.shape)
+            if not np.array_equal(wanted, tensor.qparams.scale):
+                yield name
 
 
 def _numbers(
@@ -163,11 +259,27 @@ def _wide_enough(
 
 
 def _shared(name: str, tensor: TensorPlan, done: Mapping[str, TensorPlan]) -> TensorPlan:
-    if tensor.like is None or tensor.like not in done:
-        raise QuantlabError(f"tensor {name!r} shares the grid of {tensor.like!r}, which has none in the plan")
+    assert tensor.like is not None
     root = done[tensor.like]
     source = f"shared with {tensor.like!r}: {root.source}"
     return replace(tensor, spec=root.spec, values=root.values, source=source, qparams=root.qparams)
+
+
+def product_scale(x: QParams, w: QParams, factor: float) -> npt.NDArray[Any]:
+    """Return `scale_x * scale_w * factor` in the type of the scales, or the smallest positive number if that is larger.
+
+    Products of float16 scales underflow; 32 bits hold any bias on the smallest positive scale just as well.
+
+    Args:
+        x: Grid of the activation.
+        w: Grid of the weight.
+        factor: Constant factor.
+
+    Returns:
+        Scale of the bias, in the shape of the weight's scale.
+    """
+    scale = np.asarray(x.scale * w.scale * x.scale.dtype.type(factor))
+    return np.asarray(np.maximum(scale, np.finfo(scale.dtype).smallest_subnormal))
 
 
 def _bias(name: str, tensor: TensorPlan, done: Mapping[str, TensorPlan], view: GraphView) -> TensorPlan:
@@ -179,7 +291,7 @@ def _bias(name: str, tensor: TensorPlan, done: Mapping[str, TensorPlan], view: G
     assert x is not None
     assert w is not None
     assert values is not None
-    scale = np.asarray(x.scale * w.scale * x.scale.dtype.type(tensor.factor))
+    scale = product_scale(x, w, tensor.factor)
     if tensor.spec.per_channel:
         scale = np.tile(scale, values.shape[tensor.spec.axis or 0] // scale.size)
     source = f"scale of {tensor.product[0]!r} times scale of {tensor.product[1]!r}"

@@ -8,7 +8,6 @@ Names of new nodes, tensors and initializers are those of onnxruntime.quantizati
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +18,7 @@ from quantlab.arrays import QParams, quantize
 from quantlab.errors import OptionError
 from quantlab.graph import GraphView, Names, captured, float_tensor, integer_tensor, to_array
 from quantlab.plan import QuantPlan, TensorPlan
+from quantlab.plan.resolve import check_plan, stale, superfluous
 
 
 @dataclass
@@ -48,7 +48,8 @@ def insert_qdq(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
         A new model. Constants are stored as integers; float constants that nobody reads any more are left out.
 
     Raises:
-        OptionError: Some tensor of the plan has no scale and zero point yet.
+        ModelError: The plan is for another model.
+        OptionError: Some tensor of the plan has no scale and zero point yet, or outdated ones.
     """
     open_tensors = [name for name, tensor in plan.tensors.items() if tensor.qparams is None]
     if open_tensors:
@@ -56,7 +57,10 @@ def insert_qdq(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
             f"the plan has no scale for {len(open_tensors)} tensors, first {open_tensors[0]!r}: resolve it"
         )
     view = GraphView.of(model)
-    work = _Writing(view, plan, Names.of(model), frozenset(_superfluous(plan, view)))
+    check_plan(plan, view)
+    if (name := next(stale(plan), None)) is not None:
+        raise OptionError(f"the numbers of {name!r} do not follow from those they are made from: resolve the plan anew")
+    work = _Writing(view, plan, Names.of(model), frozenset(superfluous(plan, view)))
     for name, tensor in plan.tensors.items():
         _name_ends(work, name, tensor)
     for name in view.inputs:
@@ -68,22 +72,15 @@ def insert_qdq(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
     return _assemble(model, work)
 
 
-def _superfluous(plan: QuantPlan, view: GraphView) -> Iterator[str]:
-    """Yield the Relu and Clip nodes whose work the grid behind them does, now that its numbers are known."""
-    for name, tensor in plan.tensors.items():
-        if tensor.absorbs is None or tensor.within is None or tensor.qparams is None:
-            continue
-        span, half_step = tensor.qparams.span(), float(tensor.qparams.scale) / 2
-        lowest, highest = tensor.within
-        if float(span.lo) >= lowest - half_step and float(span.hi) <= highest + half_step:
-            yield view.producers[name].name
-
-
 def _name_ends(work: _Writing, name: str, tensor: TensorPlan) -> None:
-    """Choose the names of a tensor before and after rounding; a rounded graph output keeps its own name."""
-    is_output = name in work.view.outputs and name in work.view.producers and tensor.readers is None
-    work.raw[name] = work.names.fresh(f"{name}_QuantizeLinear_Input") if is_output else name
-    work.rounded[name] = name if is_output else work.names.fresh(f"{name}_DequantizeLinear_Output")
+    """Choose the names of a tensor before and after rounding.
+
+    What everybody reads rounded keeps its own name where others know it by that name: callers and subgraphs.
+    """
+    known = name in work.view.outputs or any(use.inside for use in work.view.uses.get(name, ()))
+    keeps = known and name in work.view.producers and tensor.readers is None
+    work.raw[name] = work.names.fresh(f"{name}_QuantizeLinear_Input") if keeps else name
+    work.rounded[name] = name if keeps else work.names.fresh(f"{name}_DequantizeLinear_Output")
 
 
 def _grid_names(work: _Writing, name: str, suffix: str = "") -> tuple[str, str]:

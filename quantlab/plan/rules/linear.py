@@ -31,7 +31,7 @@ def gemm(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wish
 
 @op_rules.register("MatMul")
 def matmul(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wish] | Refuse:
-    """A constant on either side is a weight; on the right its channels lie on the last axis."""
+    """A constant on either side is a weight; channels are the columns of a single matrix on the right."""
     if (refusal := float_data(node, view)) is not None:
         return refusal
     wishes = [activation(node.output[0], settings)]
@@ -40,8 +40,9 @@ def matmul(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wi
         if constant is None:
             wishes.append(activation(tensor, settings))
             continue
-        rank = len(constant.dims)
-        wishes.append(weight(tensor, settings, rank - 1 if index == 1 and rank > 1 else None))
+        # Of a stack of matrices onnxruntime's QLinearMatMul demands a scale for each column of each matrix.
+        columns = index == 1 and len(constant.dims) == 2
+        wishes.append(weight(tensor, settings, 1 if columns else None))
     return wishes
 
 
@@ -49,19 +50,17 @@ def _weighted(node: onnx.NodeProto, view: GraphView, settings: Settings, axis: i
     x, w = node.input[0], node.input[1]
     yield activation(x, settings)
     yield activation(node.output[0], settings)
-    if w not in view.constants:
-        yield activation(w, settings)
-        return
-    grid = weight(w, settings, axis)
+    grid = weight(w, settings, axis) if w in view.constants else activation(w, settings)
     yield grid
     if len(node.input) < 3 or not node.input[2] or not settings.bias:
         return
     b = node.input[2]
-    plain = view.attribute(node, "beta", 1.0) == 1.0
+    alpha = view.attribute(node, "alpha", 1.0)
+    plain = view.attribute(node, "beta", 1.0) == 1.0 and alpha > 0  # a scale is positive
     if b in view.constants and plain and _fits(view, b, w, grid, axis, view.attribute(node, "group", 1)):
         per_channel = grid.spec is not None and grid.spec.per_channel
         last = len(view.constants[b].dims) - 1
-        yield bias(b, x, w, last if per_channel else None, view.attribute(node, "alpha", 1.0))
+        yield bias(b, x, w, last if per_channel else None, alpha)
 
 
 def _fits(view: GraphView, b: str, w: str, grid: Wish, axis: int, group: int) -> bool:

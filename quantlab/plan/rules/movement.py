@@ -19,16 +19,27 @@ from quantlab.plan.wishes import Refuse, Wish, activation, float_data, op_rules,
     "Split",
     "MaxPool",
     "AveragePool",
-    "Resize",
 )
 def movement(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wish] | Refuse:
     """Share the grid of the first input with every float output.
 
-    AveragePool and interpolating Resize do make new values, but none outside the input's range.
+    AveragePool does make new values, but none outside the input's range.
     """
     refusal = float_data(node, view)
     outputs = [name for name in node.output if name and view.float_type(name) is not None]
     return refusal or [share(name, node.input[0]) for name in outputs]
+
+
+@op_rules.register("Resize")
+def resize(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wish] | Refuse:
+    """As `movement`, but where values outside the input's range arise: cubic overshoots, cropping may extrapolate."""
+    leaves_range = (
+        view.attribute(node, "mode", b"nearest") == b"cubic"
+        or view.attribute(node, "coordinate_transformation_mode", b"") == b"tf_crop_and_resize"
+    )
+    if not leaves_range:
+        return movement(node, view, settings)
+    return float_data(node, view) or [activation(node.input[0], settings), activation(node.output[0], settings)]
 
 
 @op_rules.register("Gather")

@@ -1,0 +1,126 @@
+"""Recipes: the first rule that matches wins, mistyped names are refused, patterns without effect are reported."""
+
+import json
+
+import onnx
+import pytest
+from onnx import helper
+
+from quantlab.arrays import INT8, INT16, UINT8, QuantSpec
+from quantlab.errors import OptionError
+from quantlab.plan import Recipe, RecipeRule, activation_spec, weight_spec
+
+
+def _nodes(*pairs: tuple[str, str]) -> list[onnx.NodeProto]:
+    return [helper.make_node(op, ["x"], ["y"], name=name) for op, name in pairs]
+
+
+CONV, STEM, RELU = _nodes(("Conv", "block1/conv"), ("Conv", "stem"), ("Relu", "block1/relu"))
+
+
+def test_the_first_rule_that_matches_wins() -> None:
+    recipe = Recipe(
+        rules=(
+            RecipeRule(nodes=("block1/*",), ops=("Conv",), activation=QuantSpec(dtype=INT16)),
+            RecipeRule(ops=("Conv",), quantize=False, because="convs stay"),
+            RecipeRule(nodes=("block1/*",), per_channel=True),
+        )
+    )
+    assert recipe.settings(CONV).activation.dtype == INT16
+    assert recipe.settings(CONV).reason == "rule 'block1/*'"
+    assert (recipe.settings(STEM).quantize, recipe.settings(STEM).reason) == (False, "convs stay")
+    assert recipe.settings(RELU).per_channel
+
+
+def test_without_a_rule_the_defaults_hold() -> None:
+    settings = Recipe(activation=QuantSpec(dtype=UINT8), per_channel=True).settings(STEM)
+    assert settings.quantize
+    assert not settings.listed
+    assert settings.activation.dtype == UINT8
+    assert settings.weight == weight_spec("int8")
+    assert settings.per_channel
+    assert settings.reason == "recipe's defaults"
+
+
+def test_op_types_list_what_may_be_quantized() -> None:
+    recipe = Recipe(op_types=("Relu",))
+    assert recipe.settings(RELU).listed
+    left = recipe.settings(CONV)
+    assert (left.quantize, left.reason) == (False, "operator Conv is not among op_types")
+
+
+def test_a_rule_lists_the_operators_it_names() -> None:
+    recipe = Recipe(rules=(RecipeRule(ops=("Conv",)),))
+    assert recipe.settings(CONV).listed
+    assert not recipe.settings(RELU).listed
+
+
+def test_patterns_match_whole_names() -> None:
+    rule = RecipeRule(nodes=("block?/co*",))
+    assert rule.matching(CONV) == "block?/co*"
+    assert rule.matching(STEM) is None
+    assert RecipeRule(nodes=("conv",)).matching(CONV) is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (Recipe(rules=(RecipeRule(nodes=("stam",)),)), "no node is called 'stam'; did you mean 'stem'?"),
+        (Recipe(op_types=("Conf",)), "unknown operator type 'Conf'; did you mean 'Conv'?"),
+        (Recipe(rules=(RecipeRule(ops=("Rely",)),)), "unknown operator type 'Rely'; did you mean 'Relu'?"),
+    ],
+)
+def test_mistyped_names_are_refused(recipe: Recipe, message: str) -> None:
+    with pytest.raises(OptionError) as error:
+        recipe.check([CONV, STEM, RELU], ["Conv", "Relu"])
+    assert str(error.value) == message
+
+
+def test_patterns_without_effect_are_reported() -> None:
+    recipe = Recipe(rules=(RecipeRule(nodes=("head/*", "stem", "bn*")),))
+    assert recipe.check([CONV, STEM], ["Conv"], gone=["bn1"]) == [
+        "pattern 'head/*' matches no node",
+        "'bn*' names nodes that preparing the model has folded into their neighbours",
+    ]
+
+
+def test_operators_that_have_a_rule_may_be_named_though_the_model_has_none() -> None:
+    assert Recipe(op_types=("Softmax",)).check([CONV], ["Conv", "Softmax"]) == []
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(),
+        Recipe(
+            activation=activation_spec("uint8"),
+            weight=weight_spec("int4"),
+            per_channel=True,
+            bias=False,
+            calibrate="percentile",
+            calibrate_options={"percent": 99.9},
+            min_real_range=1e-4,
+            op_types=("Conv", "Relu"),
+            rules=(
+                RecipeRule(nodes=("a*",), quantize=False, because="sensitive"),
+                RecipeRule(ops=("Conv",), activation=QuantSpec(dtype=INT16), weight=QuantSpec(dtype=INT8, axis=0)),
+            ),
+        ),
+    ],
+)
+def test_json_round_trip(recipe: Recipe) -> None:
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("plain", "message"),
+    [
+        ({"perchannel": True}, "unknown recipe field 'perchannel'; did you mean 'per_channel'?"),
+        ({"rules": [{"node": ["a"]}]}, "unknown field 'node' in a rule; did you mean 'nodes'?"),
+        ({"weight": {"dtype": "int9"}}, "unknown type 'int9'; did you mean"),
+    ],
+)
+def test_json_with_unknown_fields_is_refused(plain: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError) as error:
+        Recipe.from_json(plain)
+    assert str(error.value).startswith(message)
