@@ -13,10 +13,10 @@ from typing import Any
 
 import onnx
 
-from quantlab.arrays import INT8, DType, QuantSpec, dtype
+from quantlab.arrays import INT8, UINT8, DType, QuantSpec, dtype
 from quantlab.errors import OptionError, nearest
 
-ACTIVATION = QuantSpec(dtype=INT8)
+ACTIVATION = QuantSpec(dtype=UINT8)
 WEIGHT = QuantSpec(dtype=INT8, symmetric=True, narrow_range=True)
 
 

@@ -6,7 +6,8 @@ weight's scale is widened first:
 
     scale_w >= 1.0001 * 2 max|b| / ((2^32 - 2) * scale_x)
 
-Source: onnxruntime.quantization 1.31.1, `QDQQuantizer._adjust_weight_scale_for_int32_bias`; same steps, same bits.
+Source: onnxruntime.quantization 1.31.1, `QDQQuantizer._adjust_weight_scale_for_int32_bias`; same steps, same bits;
+there only for signed weights, here for all.
 """
 
 from __future__ import annotations
@@ -235,7 +236,7 @@ def _widen_for_biases(plan: QuantPlan, done: dict[str, TensorPlan], view: GraphV
         x, w = (_grid_of(factor, plan, done) for factor in tensor.product)
         weight = done.get(tensor.product[1])
         values = view.constant(name)
-        if x is None or w is None or weight is None or values is None or w.zero_point.any():
+        if x is None or w is None or weight is None or values is None or weight.role != "weight":
             continue
         if (wider := _wide_enough(values, x.scale, w, tensor.spec.per_channel, tensor.factor)) is not None:
             source = f"{weight.source}; widened so that bias {name!r} fits into 32 bits"

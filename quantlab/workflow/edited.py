@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from quantlab.arrays import QParams
-from quantlab.errors import ModelError, OptionError, nearest
 from quantlab.graph import GraphView
 from quantlab.plan import QuantPlan, TensorPlan, resolve
+from quantlab.plan.resolve import check_plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +43,11 @@ def edited(plan: QuantPlan, view: GraphView) -> Edited:
         The plan, ready for `resolve`: edited numbers are kept and their source says so, numbers of biases are open.
 
     Raises:
-        OptionError: A tensor follows another that has no entry in the plan.
+        OptionError: Entries of the plan contradict each other.
         ModelError: The plan names a tensor that the model does not have.
         RangeError: A range in the plan or a constant of the model is impossible.
     """
-    _check_names(plan, view)
+    check_plan(plan, view)
     usual = _following(plan, view)
     tensors: dict[str, TensorPlan] = {}
     changes, ignored = [], []
@@ -67,19 +67,6 @@ def edited(plan: QuantPlan, view: GraphView) -> Edited:
             changes.append(f"{name!r} has scale {_ends(tensor.qparams)} as written in the plan; {was}")
             tensors[name] = replace(tensor, values=None, source=f"scale and zero point given in the plan; {was}")
     return Edited(plan=replace(plan, tensors=tensors), changes=tuple(changes), ignored=tuple(ignored))
-
-
-def _check_names(plan: QuantPlan, view: GraphView) -> None:
-    known = {*view.producers, *view.constants, *view.inputs}
-    for name, tensor in plan.tensors.items():
-        if name not in known:
-            raise ModelError(f"the plan names tensor {name!r}, which the model does not have{nearest(name, known)}")
-        for other in (*([tensor.like] if tensor.like else []), *(tensor.product or ())):
-            if other not in plan.tensors:
-                raise OptionError(
-                    f"tensor {name!r} in the plan follows {other!r}, which has no entry{nearest(other, plan.tensors)}; "
-                    "take out both entries, or neither"
-                )
 
 
 def _following(plan: QuantPlan, view: GraphView) -> dict[str, QParams]:

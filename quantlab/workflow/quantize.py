@@ -78,8 +78,18 @@ def needed_opset(model: onnx.ModelProto, recipe: Recipe) -> int:
     specs: list[QuantSpec | None] = [recipe.activation, recipe.weight]
     specs += [spec for rule in recipe.rules for spec in (rule.activation, rule.weight)]
     floor = max(spec.dtype.min_opset for spec in specs if spec is not None)
-    half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer)
-    return max(PER_CHANNEL_OPSET, floor, FLOAT16_OPSET if half else 0)
+    return max(PER_CHANNEL_OPSET, floor, FLOAT16_OPSET if _has_float16(model.graph) else 0)
+
+
+def _has_float16(graph: onnx.GraphProto) -> bool:
+    """Say whether any tensor may be float16: given, stated, or made by a node that turns something into it."""
+    half = onnx.TensorProto.FLOAT16
+    values = (*graph.input, *graph.output, *graph.value_info)
+    if any(tensor.data_type == half for tensor in graph.initializer):
+        return True
+    if any(value.type.tensor_type.elem_type == half for value in values):
+        return True
+    return any(half in (attribute.i, attribute.t.data_type) for node in graph.node for attribute in node.attribute)
 
 
 def decide(prepared: Prepared, recipe: Recipe) -> QuantPlan:

@@ -67,9 +67,31 @@ UNREADABLE = {
         'the plan must be a JSON object with "quantlab_plan": 1',
     ),
     "unknown field": (_set("x", colour=1), "tensor 'x' in the plan cannot be read: unknown field 'colour' (allowed: "),
+    "mistyped field": (
+        _set("x", scales=1),
+        "tensor 'x' in the plan cannot be read: unknown field 'scales'; did you mean 'scale'? (allowed: ",
+    ),
+    "one factor": (_set("b", product=["x"]), "tensor 'b' in the plan cannot be read: product must be two names, got "),
+    "readers": (_set("x", readers="y"), "tensor 'x' in the plan cannot be read: readers must be a list of names, got "),
+    "factor": (_set("b", factor="2"), "tensor 'b' in the plan cannot be read: factor must be a number, got '2'"),
+    "one end": (_set("x", range=[1]), "tensor 'x' in the plan cannot be read: range must be two ends, lower first"),
+    "float type": (_set("x", dtype="int8"), "tensor 'x' in the plan cannot be read: dtype must be float16, float32 or"),
+    "no grid": (
+        lambda plain: plain["tensors"]["x"].pop("spec"),
+        "tensor 'x' in the plan cannot be read: field 'spec' is missing",
+    ),
+    "notes": (lambda plain: plain.update(notes=5), "field 'notes' in the plan cannot be read: it must be a list of"),
+    "least range": (
+        lambda plain: plain.update(min_real_range="wide"),
+        "field 'min_real_range' in the plan cannot be read: it must be a number of at least 0, or null, got 'wide'",
+    ),
+    "status": (
+        lambda plain: next(iter(plain["nodes"].values())).update(status="gone"),
+        "node 'Conv_0' in the plan cannot be read: status must be one of quantized, absorbed, float, got 'gone'",
+    ),
     "role": (
         _set("x", role="input"),
-        "tensor 'x' in the plan cannot be read: role 'input' must be activation, weight or bias",
+        "tensor 'x' in the plan cannot be read: role must be one of activation, weight, bias, got 'input'",
     ),
     "half a grid": (
         lambda plain: plain["tensors"]["x"].pop("scale"),
@@ -91,7 +113,10 @@ UNREADABLE = {
         _set("x", spec={"dtype": "int9"}),
         "tensor 'x' in the plan cannot be read: unknown type 'int9'",
     ),
-    "not an object": (lambda plain: plain["tensors"].update(x=1), "tensor 'x' in the plan cannot be read: "),
+    "not an object": (
+        lambda plain: plain["tensors"].update(x=1),
+        "tensor 'x' in the plan cannot be read: it must be an object, got 1",
+    ),
     "node": (lambda plain: plain["nodes"].update(Conv_0={"op": "Conv"}), "node 'Conv_0' in the plan cannot be read: "),
 }
 

@@ -78,18 +78,31 @@ def test_half_precision_softmax_has_a_scale_of_its_type() -> None:
     np.testing.assert_allclose(found, exact, atol=0.05)
 
 
-def test_a_bias_too_large_for_its_scale_widens_the_weight() -> None:
+@pytest.mark.parametrize("kind", ["int8", "uint8", "uint16"])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_bias_too_large_for_its_scale_widens_the_weight(kind: str, per_channel: bool) -> None:
     case = Case(
         name="wide-bias",
         text="g (float[1,4,5,5] x) => (float[1,4,3,3] y) { y = Conv(x, w, b) }",
         feeds={"x": (1, 4, 5, 5)},
         constants={"w": np.float32(1e-9) * normal(4, 4, 3, 3), "b": np.array([1, -2, 3, 4], np.float32)},
     )
-    result = quantized(case)
+    recipe = Recipe(weight=weight_spec(kind), per_channel=per_channel)
+    result = quantize(case.model(), case.batches(), recipe)
     judge(case, result)
     assert "widened so that bias 'b' fits into 32 bits" in result.plan.tensors["w"].source
     stored = initializers(result.model)
     np.testing.assert_allclose(stored["b_quantized"] * stored["b_quantized_scale"], case.constants["b"], rtol=1e-3)
+
+
+def test_float16_is_noticed_without_a_float16_constant() -> None:
+    head = '<ir_version: 8, opset_import: ["": 13]>'
+    text = f"{head} g (float16[1,4] x) => (float16[1,4] y) {{ t = Sigmoid(x) y = Add(t, x) }}"
+    samples = [{"x": np.array([[-1, 0, 1, 2]], np.float16)}]
+    result = quantize(onnx.parser.parse_model(text), samples)
+    assert result.model.opset_import[0].version == 19
+    onnx.checker.check_model(result.model, full_check=True)
+    np.testing.assert_allclose(run(result.model, samples[0])["y"], [[-0.73, 0.5, 1.73, 2.88]], atol=0.03)
 
 
 @pytest.mark.parametrize("kind", ["int4", "uint4"])
