@@ -7,11 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from quantlab.errors import OptionError
-from quantlab.graph.files import atomic_write
-
-
-class _OnlyTrying(Exception):  # it is no error; it makes `atomic_write` undo itself
-    pass
+from quantlab.graph.files import atomic_write, check_writable
 
 
 def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path | None]) -> None:
@@ -33,11 +29,7 @@ def check_outputs(outputs: Mapping[str, Path | None], inputs: Mapping[str, Path 
         if place in taken:
             raise OptionError(f"{label} {str(path)!r} is the same file as {taken[place]}: give another name")
         taken[place] = label
-        try:
-            with atomic_write(path):
-                raise _OnlyTrying
-        except _OnlyTrying:
-            pass
+        check_writable(path)
 
 
 def write_text(path: Path, text: str) -> None:

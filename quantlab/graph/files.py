@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,23 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise ModelError(f"cannot write {str(path)!r}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class _OnlyTrying(Exception):  # it is no error; it makes `atomic_write` undo itself
+    pass
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Try whether a file can be written, and leave nothing behind; so that long work never ends at a missing folder.
+
+    Args:
+        path: The file that is wanted.
+
+    Raises:
+        ModelError: The folder is missing or takes no new files, or there is a directory of that name.
+    """
+    with suppress(_OnlyTrying), atomic_write(path):
+        raise _OnlyTrying
 
 
 def split_weights(model: onnx.ModelProto, *, above: int = 1024) -> tuple[onnx.ModelProto, dict[str, onnx.TensorProto]]:

@@ -12,7 +12,7 @@ import onnx
 from quantlab.backend import OrtBackend, signature
 from quantlab.data import batches
 from quantlab.errors import OptionError, nearest
-from quantlab.graph.files import MAX_PROTOBUF_BYTES, load, save
+from quantlab.graph.files import MAX_PROTOBUF_BYTES, check_writable, load, save
 from quantlab.plan import Recipe, RecipeRule, activation_spec, weight_spec
 from quantlab.progress import Track, quiet
 from quantlab.workflow.quantize import QuantResult, quantize
@@ -163,6 +163,12 @@ def quantize_static(
     model = load(model_input)
     if calibration_data_reader is None:
         raise OptionError("calibration_data_reader is missing: static quantization needs sample inputs")
+    if model_output is not None:
+        if isinstance(model_input, str | os.PathLike) and os.path.realpath(model_input) == os.path.realpath(
+            model_output
+        ):
+            raise OptionError(f"model_output {str(model_output)!r} is the float model itself: give another name")
+        check_writable(model_output)
     backend = OrtBackend(providers=tuple(calibration_providers or ("CPUExecutionProvider",)))
     data = batches(calibration_data_reader, signature(model))
     result = quantize(model, data, recipe, backend=backend, track=track)

@@ -182,3 +182,17 @@ def test_messages(tmp_path):
     attempt(ModelError, "QuantizeLinear", model_input=quantized)
     attempt(ModelError, "missing", model_output=tmp_path / "missing" / "int8.onnx")
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_found_before_any_sample_is_read(tmp_path):
+    class Untouched:
+        def get_next(self):
+            raise AssertionError("calibration has begun")
+
+    with pytest.raises(ModelError, match=r"cannot write .* there is no folder"):
+        quantlab.quantize_static(demo.float_model(), tmp_path / "missing" / "int8.onnx", Untouched())
+    path = tmp_path / "float.onnx"
+    path.write_bytes(demo.float_model())
+    with pytest.raises(OptionError, match="is the float model itself: give another name"):
+        quantlab.quantize_static(path, path, Untouched())
+    assert path.read_bytes() == demo.float_model()
