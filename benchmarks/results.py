@@ -43,8 +43,9 @@ NOTES = {
     "ppocr_cls": "Slower than float with both tools, whatever is quantized: the tensors are small, and rounding them "
     "between 44 Add, 27 Mul and 18 Div takes longer than 8-bit convolutions save.",
     "magika": "Ruined by both tools where everything is quantized, and unharmed where only the linear operators are.",
-    "minilm": "Ruined by both tools where everything is quantized: the attention mask adds -10,000 to padded positions, "
-    "and one grid has to hold that and the scores beside it. Differences between rows that far down are noise.",
+    "minilm": "Ruined by both tools where everything is quantized: the attention mask adds -10,000 to padded "
+    "positions, and one grid has to hold that and the scores beside it. Differences between rows that far down are "
+    "noise.",
 }
 """What to know when reading a case's table."""
 JITTER_FROM: list[Any] = []
@@ -346,11 +347,11 @@ def page(keys: Sequence[str], variants: Sequence[str]) -> str:
 
 quantlab and onnxruntime.quantization on the same calibration samples, both with per-channel int8 weights in QDQ format.
 Variants name the range rule and the type of the activations; "linear" leaves all but Conv, MatMul and Gemm in float.
-Time and peak memory are those of the whole quantization
-in a process of its own, the memory as growth over the process with model and data loaded. SQNR is over all outputs
-against the float model. Speed-up is the float model's median latency over the int8 model's, one thread, interleaved
-runs in random order. Jittered: mean and standard deviation of the SQNR of {JITTERED} variants of the same model whose
-activation ranges are off by up to {100 * JITTER:g} %; differences below that spread say nothing about the tools.
+Time and peak memory are those of the whole quantization in a process of its own, the memory as growth over what loading
+model and data took. SQNR is over all outputs against the float model. Speed-up is the float model's median latency over
+the int8 model's, one thread, interleaved runs in random order. Jittered: mean and standard deviation of the SQNR of
+{JITTERED} variants of the same model whose activation ranges are off by up to {100 * JITTER:g} %; differences below that
+spread say nothing about the tools.
 
 Made with `{command}`
 on {datetime.now(UTC):%Y-%m-%d}, {cpu} ({vnni} VNNI), Python {platform.python_version()}, {versions}.
