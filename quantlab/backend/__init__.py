@@ -1,6 +1,6 @@
 """Running models."""
 
-from quantlab.backend.base import Backend, Batch
-from quantlab.backend.ort import OrtBackend, latencies, signature
+from quantlab.backend.base import Backend, Batch, Runner
+from quantlab.backend.ort import OrtBackend, latencies, signature, usable_cores
 
-__all__ = ["Backend", "Batch", "OrtBackend", "latencies", "signature"]
+__all__ = ["Backend", "Batch", "OrtBackend", "Runner", "latencies", "signature", "usable_cores"]

@@ -1,36 +1,60 @@
-"""A Backend runs a model on batches and hands back the tensors asked for; the engine knows nothing else about it."""
+"""A Backend opens models, and an opened model is a Runner: a function from a batch to tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy.typing as npt
 import onnx
 
 from quantlab.data import Signature
 
-Batch = Mapping[str, npt.NDArray[Any]]
+Array: TypeAlias = npt.NDArray[Any]
+Batch: TypeAlias = Mapping[str, Array]
+
+
+class Runner(Protocol):
+    """An opened model; several threads may call it at once."""
+
+    def __call__(self, batch: Batch) -> dict[str, Array]:
+        """Run the model once.
+
+        Args:
+            batch: Input name to array.
+
+        Returns:
+            Tensor name to value, for the tensors the model was opened with.
+
+        Raises:
+            ModelError: The run fails.
+        """
+        ...
 
 
 class Backend(Protocol):
-    """Runs models."""
+    """Opens models."""
+
+    @property
+    def cores(self) -> int:
+        """How many cores one run keeps busy."""
+        ...
 
     def signature(self, model: onnx.ModelProto) -> Signature:
         """Return names, types and shapes of a model's inputs."""
         ...
 
-    def stream(
-        self, model: onnx.ModelProto, batches: Iterable[Batch], tensors: Sequence[str] | None = None
-    ) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """Run a model on one batch after the other.
+    def open(self, model: onnx.ModelProto, tensors: Sequence[str] | None = None) -> Runner:
+        """Make a model ready to run.
 
         Args:
             model: The model.
-            batches: Input name to array, one mapping a run.
             tensors: Any tensors of the main graph, inputs included; None for the model's outputs.
 
-        Yields:
-            Tensor name to value, one mapping a batch.
+        Returns:
+            The runner.
+
+        Raises:
+            ModelError: The model cannot be loaded.
         """
         ...

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -13,7 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from quantlab.backend.base import Batch
+from quantlab.backend.base import Array, Batch, Runner
 from quantlab.data import InputSpec, Signature
 from quantlab.errors import ModelError, QuantlabError
 from quantlab.graph import GraphView
@@ -25,7 +26,7 @@ class OrtBackend:
     """Runs models in onnxruntime.
 
     Attributes:
-        threads: Threads within one operator; 0 lets onnxruntime choose.
+        threads: Threads within one operator; 0 lets onnxruntime take all cores. The last bits of a result depend on it.
         optimize: Whether the graph is optimized first. Off gives the numbers of onnxruntime.quantization's calibrators
             to the bit, at several times the cost.
         providers: Execution providers in order of preference.
@@ -34,6 +35,11 @@ class OrtBackend:
     threads: int = 0
     optimize: bool = True
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
+
+    @property
+    def cores(self) -> int:
+        """How many cores one run keeps busy."""
+        return self.threads or usable_cores()
 
     def signature(self, model: onnx.ModelProto) -> Signature:
         """Return names, types and shapes of a model's inputs."""
@@ -63,24 +69,30 @@ class OrtBackend:
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
             raise ModelError(f"onnxruntime does not load the model: {error}") from error
 
-    def stream(
-        self, model: onnx.ModelProto, batches: Iterable[Batch], tensors: Sequence[str] | None = None
-    ) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """Run a model on one batch after the other; see `Backend.stream`.
+    def open(self, model: onnx.ModelProto, tensors: Sequence[str] | None = None) -> Runner:
+        """Load a model with the asked tensors among its outputs; see `Backend.open`.
 
         Raises:
-            ModelError: onnxruntime does not load the model or fails on a batch; its own words follow.
+            ModelError: onnxruntime does not load the model, or fails on a batch later; its own words follow.
         """
         names = [value.name for value in model.graph.output] if tensors is None else list(dict.fromkeys(tensors))
         given = {value.name for value in model.graph.input}
         inner = [name for name in names if name not in given]
         session = self.session(expose(model, inner, keep_outputs=not inner))
-        for index, batch in enumerate(batches):
+
+        def run(batch: Batch) -> dict[str, Array]:
             try:
                 values = dict(zip(inner, session.run(inner or None, dict(batch)), strict=False))
-            except Exception as error:  # as above
-                raise ModelError(f"onnxruntime fails on sample {index}: {error}") from error
-            yield {name: np.asarray(batch[name]) if name in given else values[name] for name in names}
+            except Exception as error:  # onnxruntime raises a dozen unrelated classes
+                raise ModelError(f"onnxruntime fails on a sample: {error}") from error
+            return {name: np.asarray(batch[name]) if name in given else values[name] for name in names}
+
+        return run
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def signature(model: onnx.ModelProto) -> Signature:

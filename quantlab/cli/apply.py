@@ -34,7 +34,7 @@ def apply(
     resize: o.Resize = None,
     crop_fraction: o.CropFraction = None,
     max_samples: o.MaxSamples = None,
-    threads: o.Threads = 0,
+    threads: o.Threads = 1,
     verbose: o.Verbose = False,
 ) -> None:
     """Write the int8 model that a plan describes.

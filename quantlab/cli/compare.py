@@ -43,7 +43,7 @@ def compare(
     resize: o.Resize = None,
     crop_fraction: o.CropFraction = None,
     max_samples: o.MaxSamples = None,
-    threads: o.Threads = 0,
+    threads: o.Threads = 1,
     json: o.Json = False,
 ) -> None:
     """Measure how far quantization moved every tensor, worst first.

@@ -103,7 +103,7 @@ MaxSamples = Annotated[
 ]
 Threads = Annotated[
     int,
-    typer.Option(metavar="N", min=0, help="Threads of onnxruntime; 0 lets it choose.", rich_help_panel=_RUN),
+    typer.Option(metavar="N", min=0, help="Threads in one run; 0 lets onnxruntime choose.", rich_help_panel=_RUN),
 ]
 Layout = Annotated[
     str | None,

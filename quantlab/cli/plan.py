@@ -39,7 +39,7 @@ def plan(
     resize: o.Resize = None,
     crop_fraction: o.CropFraction = None,
     max_samples: o.MaxSamples = None,
-    threads: o.Threads = 0,
+    threads: o.Threads = 1,
     out: Annotated[
         Path | None,
         typer.Option(

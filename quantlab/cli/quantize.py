@@ -43,7 +43,7 @@ def quantize(
     resize: o.Resize = None,
     crop_fraction: o.CropFraction = None,
     max_samples: o.MaxSamples = None,
-    threads: o.Threads = 0,
+    threads: o.Threads = 1,
     plan_out: Annotated[
         Path | None,
         typer.Option(metavar="PLAN", help="Write the plan as JSON, for `quantlab apply`.", show_default=False),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -146,12 +145,12 @@ def compare(
         )
     sums = {("tensor", str(pair.name)): _Sums() for pair in pairs} | {("output", name): _Sums() for name in outputs}
     total = known_total(batches)
-    left, right = tee(batches)
-    wanted = backend.stream(prepared, left, [*outputs, *(str(pair.name) for pair in pairs)])
-    got = backend.stream(quantized_model, right, [*outputs, *(pair.rounded.integers for pair in pairs)])
+    run_float = backend.open(prepared, [*outputs, *(str(pair.name) for pair in pairs)])
+    run_rounded = backend.open(quantized_model, [*outputs, *(pair.rounded.integers for pair in pairs)])
     agreeing = rows = samples = 0
-    for exact, rounded in track(zip(wanted, got, strict=True), f"comparing {len(pairs)} tensors", total):
+    for batch in track(batches, f"comparing {len(pairs)} tensors", total):
         samples += 1
+        exact, rounded = run_float(batch), run_rounded(batch)
         for pair in pairs:
             key, values = str(pair.name), dequantize(rounded[pair.rounded.integers], pair.rounded.grid)
             sums["tensor", key] = sums["tensor", key].update(exact[key], values)

@@ -184,8 +184,9 @@ def top1(
     Returns:
         A number in 0..1.
     """
-    runs = track(backend.stream(model, batches), "recognizing digits", len(batches))
-    hits = [next(iter(values.values())).argmax(axis=-1)[0] for values in runs]
+    run = backend.open(model)
+    samples = track(batches, "recognizing digits", len(batches))
+    hits = [next(iter(run(sample).values())).argmax(axis=-1)[0] for sample in samples]
     return float((np.asarray(hits) == labels).mean())
 
 

@@ -17,7 +17,7 @@ from quantlab.plan import QuantPlan, Recipe, draft, refine, resolve
 from quantlab.progress import Track, known_total, quiet
 from quantlab.rewrite import insert_qdq
 from quantlab.rewrite.provenance import embed_plan
-from quantlab.workflow.measure import calibrated, measure
+from quantlab.workflow.measure import BUDGET, calibrated, measure
 
 PER_CHANNEL_OPSET = 13
 FLOAT16_OPSET = 19
@@ -116,6 +116,8 @@ def calibrate(
     recipe: Recipe,
     *,
     backend: Backend | None = None,
+    budget: int = BUDGET,
+    workers: int | None = None,
     track: Track = quiet,
 ) -> QuantPlan:
     """Measure what a plan asks for, and compute its numbers.
@@ -125,7 +127,9 @@ def calibrate(
         plan: A plan for it; numbers that it already has are kept.
         batches: Input name to array, one mapping a sample.
         recipe: Names the range rule.
-        backend: Runs the model; onnxruntime by default.
+        backend: Runs the model; onnxruntime with one thread a sample by default.
+        budget: Bytes of activations that may be held at a time.
+        workers: Samples worked on at once; None for as many as there are cores and budget for.
         track: Shows progress.
 
     Returns:
@@ -141,7 +145,16 @@ def calibrate(
     if wanted:
         total = known_total(batches)
         empty = {name: rule.empty() for name in wanted}
-        seen = measure(backend or OrtBackend(), prepared.model, empty, batches, track=track, total=total)
+        seen = measure(
+            backend or OrtBackend(threads=1),
+            prepared.model,
+            empty,
+            batches,
+            budget=budget,
+            workers=workers,
+            track=track,
+            total=total,
+        )
         ranges = calibrated(plan, rule, seen)
     return resolve(plan, ranges, GraphView.of(prepared.model))
 

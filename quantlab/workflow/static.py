@@ -169,7 +169,7 @@ def quantize_static(
         ):
             raise OptionError(f"model_output {str(model_output)!r} is the float model itself: give another name")
         check_writable(model_output)
-    backend = OrtBackend(providers=tuple(calibration_providers or ("CPUExecutionProvider",)))
+    backend = OrtBackend(threads=1, providers=tuple(calibration_providers or ("CPUExecutionProvider",)))
     data = batches(calibration_data_reader, signature(model))
     result = quantize(model, data, recipe, backend=backend, track=track)
     if model_output is not None:

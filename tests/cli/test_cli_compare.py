@@ -18,7 +18,7 @@ def test_json_is_clean_and_right(run, files):
     assert decibels == sorted(decibels)
     batch = {"image": digits().test_images[:100]}
     (exact,), (rounded,) = (
-        [next(iter(values.values())) for values in OrtBackend().stream(load(path), [batch])]
+        [next(iter(values.values())) for values in [OrtBackend().open(load(path))(batch)]]
         for path in (files.model, files.int8)
     )
     assert found["agreement"] == pytest.approx((exact.argmax(1) == rounded.argmax(1)).mean())
