@@ -350,8 +350,8 @@ Variants name the range rule and the type of the activations; "linear" leaves al
 Time and peak memory are those of the whole quantization in a process of its own, the memory as growth over what loading
 model and data took. SQNR is over all outputs against the float model. Speed-up is the float model's median latency over
 the int8 model's, one thread, interleaved runs in random order. Jittered: mean and standard deviation of the SQNR of
-{JITTERED} variants of the same model whose activation ranges are off by up to {100 * JITTER:g} %; differences below that
-spread say nothing about the tools.
+{JITTERED} variants of the same model whose activation ranges are off by up to {100 * JITTER:g} %; differences
+below that spread say nothing about the tools.
 
 Made with `{command}`
 on {datetime.now(UTC):%Y-%m-%d}, {cpu} ({vnni} VNNI), Python {platform.python_version()}, {versions}.
