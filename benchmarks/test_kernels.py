@@ -13,9 +13,11 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
+from onnxruntime.quantization.calibrate import HistogramCollector
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from quantlab_kernels import compiled, reference
+from quantlab_kernels.reference import MinMaxLattice
 from tests.kernels.kernel_cases import bits
 from tests.kernels.linear_models import runner
 
@@ -23,7 +25,7 @@ Array = NDArray[Any]
 PEERS = pytest.mark.parametrize("peer", ["numpy", "onnxruntime", "numba"])
 PEERS_AND_COPY = pytest.mark.parametrize("peer", ["copy", "numpy", "onnxruntime", "numba"])
 WITHOUT_MODEL = pytest.mark.parametrize("peer", ["numpy", "numba"])
-SCALE, ZERO, QMIN, QMAX, BINS = np.float32(0.03), 3, -128, 127, 2048
+SCALE, ZERO, QMIN, QMAX, BINS, LEVELS = np.float32(0.03), 3, -128, 127, 2048, 128
 
 
 def compare(benchmark: BenchmarkFixture, kernel: str, x: Array, calls: dict[str, Callable[[], Any]], want: Any) -> None:
@@ -96,6 +98,75 @@ def test_lattice_histogram(benchmark: BenchmarkFixture, activations: Array, data
         "numba": lambda: compiled.lattice_histogram(x, -7, -BINS // 2, BINS),
     }
     compare(benchmark, f"lattice_histogram of {data}", x, calls, reference.lattice_histogram(x, -7, -BINS // 2, BINS))
+
+
+@pytest.mark.parametrize("data", ["normal", "relu"])
+@pytest.mark.parametrize("size", [1_000, 10_000, 100_000, 1_000_000])
+@pytest.mark.parametrize("peer", ["numpy", "two passes", "numba"])
+def test_min_max_lattice(benchmark: BenchmarkFixture, size: int, data: str, peer: str) -> None:
+    x = np.random.default_rng(0).standard_normal(size, np.float32)
+    x = np.maximum(x, 0) if data == "relu" else x
+    lattice = (-7, -BINS // 2, BINS)
+    calls = {
+        "numpy": lambda: (x.min(), x.max(), np.histogram(x, BINS, range=(-8.0, 8.0))[0]),
+        "two passes": lambda: (*compiled.min_max(x)[:2], compiled.lattice_histogram(x, *lattice)),
+        "numba": lambda: flat(compiled.min_max_lattice(x, *lattice)),
+    }
+    compare(benchmark, f"min_max_lattice of {data}", x, calls, flat(reference.min_max_lattice(x, *lattice)))
+
+
+def flat(found: MinMaxLattice) -> tuple[Any, ...]:
+    """Both ends and the counts."""
+    return found.ends.lo, found.ends.hi, found.counts
+
+
+@pytest.mark.parametrize("bins", [2048, 8192])
+@pytest.mark.parametrize("peer", ["onnxruntime", "numpy", "numba"])
+def test_kl_divergences(benchmark: BenchmarkFixture, bins: int, peer: str) -> None:
+    """The peer onnxruntime has thresholds of its own, half as many on bins of both signs: its time alone counts."""
+    values = np.random.default_rng(0).standard_normal(1_000_000)
+    if peer == "onnxruntime":
+        ends = float(np.abs(values).max())
+        counts, edges = np.histogram(values, bins, range=(-ends, ends))
+        collector = HistogramCollector("entropy", True, bins, LEVELS, 99.99, None)
+        seen = (counts, edges, float(values.min()), float(values.max()), ends)
+        benchmark.group = f"kl_divergences, {bins:.0e} elements"
+        benchmark.pedantic(collector.get_entropy_threshold, args=(seen, LEVELS), rounds=1)  # type: ignore[no-untyped-call]
+        return
+    counts = np.histogram(np.abs(values), bins)[0]
+    calls = {
+        "numpy": lambda: reference.kl_divergences(counts, LEVELS),
+        "numba": lambda: compiled.kl_divergences(counts, LEVELS),
+    }
+    compare(benchmark, "kl_divergences", counts, calls, reference.kl_divergences(counts, LEVELS))
+
+
+@pytest.mark.parametrize("levels", [16, 128, 256])
+@pytest.mark.parametrize("bins", [2048, 8192])
+@pytest.mark.parametrize("peer", ["one by one", "numpy", "numba"])
+def test_mse_curve(benchmark: BenchmarkFixture, bins: int, levels: int, peer: str) -> None:
+    """Every bin edge is tried as a threshold of |x|; `one by one` fake-quantizes the middles for each."""
+    share = np.histogram(np.abs(np.random.default_rng(0).standard_normal(1_000_000)), bins)[0].astype(np.float64)
+    x: NDArray[np.float64] = np.arange(0.5, bins)
+    step: NDArray[np.float64] = np.arange(1.0, bins + 1) / (levels - 1)
+    first, name = np.zeros(bins), f"mse_curve, {levels} levels"
+    want = reference.mse_curve(x, share, step, first, levels)
+
+    def one_by_one() -> Array:
+        errors = [share @ (np.clip(np.rint(x / s), 0, levels - 1) * s - x) ** 2 for s in step]
+        return np.array(errors)
+
+    if peer == "one by one":
+        # Rounding differs: the two sum in different orders.
+        np.testing.assert_allclose(one_by_one(), want, rtol=0, atol=1e-12 * float(share @ x**2))
+        benchmark.group = f"{name}, {bins:.0e} elements"
+        benchmark.pedantic(one_by_one, rounds=3)  # type: ignore[no-untyped-call]
+        return
+    calls = {
+        "numpy": lambda: reference.mse_curve(x, share, step, first, levels),
+        "numba": lambda: compiled.mse_curve(x, share, step, first, levels),
+    }
+    compare(benchmark, name, x, calls, want)
 
 
 @PEERS_AND_COPY

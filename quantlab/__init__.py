@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from quantlab.graph.files import load, save
     from quantlab.plan import QuantPlan, Recipe, RecipeRule
     from quantlab.workflow.compare import Comparison, compare
+    from quantlab.workflow.engine import Engine
     from quantlab.workflow.explain import explain
     from quantlab.workflow.quantize import QuantResult, calibrate, decide, prepare_for, quantize, write
     from quantlab.workflow.static import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -30,6 +31,7 @@ _HOMES = {
     "quantlab.graph.files": ("load", "save"),
     "quantlab.plan": ("QuantPlan", "Recipe", "RecipeRule"),
     "quantlab.workflow.compare": ("Comparison", "compare"),
+    "quantlab.workflow.engine": ("Engine",),
     "quantlab.workflow.explain": ("explain",),
     "quantlab.workflow.quantize": ("QuantResult", "calibrate", "decide", "prepare_for", "quantize", "write"),
     "quantlab.workflow.static": ("CalibrationMethod", "QuantFormat", "QuantType", "quantize_static"),
@@ -39,6 +41,7 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "CalibrationMethod",
     "Comparison",
+    "Engine",
     "OrtBackend",
     "QParams",
     "QuantFormat",

@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from quantlab.errors import OptionError, nearest
 from quantlab_kernels import reference
-from quantlab_kernels.checks import Counts, Floats, Integers
-from quantlab_kernels.reference import AxisMinMax, MinMax
+from quantlab_kernels.checks import Counts, Doubles, Floats, Integers
+from quantlab_kernels.reference import AxisMinMax, MinMax, MinMaxLattice
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,8 +36,11 @@ CROSSOVER: Mapping[str, int] = MappingProxyType(
     {
         "min_max": 1_000,
         "min_max_axis": 16_000,
+        "min_max_lattice": 1_000,
         "lattice_histogram": 1_000,
         "histogram": 1_000,
+        "kl_divergences": 256,
+        "mse_curve": 64,
         "fake_quant": 1_000,
         "fake_quant_axis": 1_000,
         "quantize": 1_000,
@@ -57,6 +60,7 @@ __all__ = [
     "VARIABLE",
     "AxisMinMax",
     "MinMax",
+    "MinMaxLattice",
     "active",
     "choice",
     "dequantize",
@@ -64,14 +68,18 @@ __all__ = [
     "fake_quant",
     "fake_quant_axis",
     "histogram",
+    "kl_divergences",
     "lattice_histogram",
     "min_max",
     "min_max_axis",
+    "min_max_lattice",
+    "mse_curve",
     "quantize",
     "quantize_axis",
     "using",
 ]
 
+_CHOICES = get_args(Choice)
 _chosen: ContextVar[Choice | None] = ContextVar("quantlab_kernels", default=None)
 
 
@@ -187,6 +195,29 @@ def lattice_histogram(x: Floats, exponent: int, first_bin: int, bins: int) -> Co
     return _pick(reference.lattice_histogram, x.size)(x, exponent, first_bin, bins)
 
 
+def min_max_lattice(x: Floats, exponent: int, first_bin: int, bins: int) -> MinMaxLattice:
+    """Find `min_max`, and count as `lattice_histogram` does if the given bins hold everything finite: in one pass.
+
+    Args:
+        x: Array of any shape, float16, float32 or float64.
+        exponent: Bins are 2**exponent wide, in units of x; -1022..1022.
+        first_bin: Number of the first bin.
+        bins: How many bins.
+
+    Returns:
+        `MinMaxLattice(ends, counts)`; `counts` has shape (bins,) and is None where a finite element lies outside.
+
+    Raises:
+        TypeError: `x` is not a float array.
+        ValueError: The lattice is not representable.
+
+    Example:
+        >>> min_max_lattice(np.array([0.0, 0.4, 0.5], np.float32), exponent=-1, first_bin=0, bins=2).counts.tolist()
+        [2, 1]
+    """
+    return _pick(reference.min_max_lattice, x.size)(x, exponent, first_bin, bins)
+
+
 def histogram(x: Floats, lo: float, hi: float, bins: int) -> Counts:
     """Count elements in equal bins over [lo, hi], bin for bin as `numpy.histogram` does.
 
@@ -208,6 +239,63 @@ def histogram(x: Floats, lo: float, hi: float, bins: int) -> Counts:
         [2, 2]
     """
     return _pick(reference.histogram, x.size)(x, lo, hi, bins)
+
+
+def kl_divergences(counts: Counts, levels: int) -> Doubles:
+    """Compute the Kullback-Leibler divergence of every clip threshold of a histogram.
+
+    `quantlab_kernels.sweeps.kl_divergences` has the formula.
+
+    Args:
+        counts: Shape (n,), int64, none below 0, not all 0; the first bin begins at zero.
+        levels: How many levels the kept bins are laid on, at least 1.
+
+    Returns:
+        Divergences in nats, of shape (n - min(levels, n) + 1,); the first is that of keeping `min(levels, n)` bins,
+        the last that of keeping all. A threshold that keeps no value at all has an infinite one.
+
+    Raises:
+        TypeError: The counts are not int64 of one dimension.
+        ValueError: A count is negative, all are 0, or there are no levels.
+
+    Example:
+        >>> kl_divergences(np.array([8, 4, 2, 1]), 2).round(4).tolist()
+        [0.038, 0.0574, 0.0566]
+    """
+    return _pick(reference.kl_divergences, counts.size)(counts, levels)
+
+
+def mse_curve(
+    x: Doubles,
+    share: Doubles,
+    step: Doubles,
+    first: Doubles,
+    levels: int,
+) -> Doubles:
+    """Compute the squared error of laying a histogram on each of many grids step * (first + g), g = 0..levels-1.
+
+    `quantlab_kernels.sweeps.mse_curve` has the formula.
+
+    Args:
+        x: Middles of the bins, shape (n,), in bin widths: ascending, at most one in each half bin [k / 2, (k + 1) / 2).
+        share: Weights of the points, for instance their shares of all values, shape (n,).
+        step: Steps of the grids in bin widths, above 0, shape (T,).
+        first: First levels of the grids, in steps, shape (T,).
+        levels: How many levels each grid has, at least 1.
+
+    Returns:
+        Weighted squared errors in squared bin widths, shape (T,).
+
+    Raises:
+        TypeError: An array is not float64 of one dimension.
+        ValueError: Shapes differ, there are no levels, a number is not finite, or the points are not as asked for.
+
+    Example:
+        >>> x, share = np.array([0.5, 1.5, 2.5, 9.5]), np.array([0.4, 0.3, 0.2, 0.1])
+        >>> mse_curve(x, share, np.array([1.0, 3.0]), np.zeros(2), levels=4).round(3).tolist()
+        [4.45, 0.85]
+    """
+    return _pick(reference.mse_curve, x.size)(x, share, step, first, levels)
 
 
 def fake_quant(x: Floats, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int) -> Floats:
@@ -362,9 +450,8 @@ def _pick(kernel: Callable[P, R], size: int) -> Callable[P, R]:
 
 
 def _parse(name: str, what: str) -> Choice:
-    allowed = get_args(Choice)
-    if name not in allowed:
-        raise OptionError(f"{what}{name!r} is unknown{nearest(name, allowed)} (allowed: {', '.join(allowed)})")
+    if name not in _CHOICES:
+        raise OptionError(f"{what}{name!r} is unknown{nearest(name, _CHOICES)} (allowed: {', '.join(_CHOICES)})")
     return cast(Choice, name)
 
 

@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 Floats: TypeAlias = NDArray[np.floating[Any]]
 Integers: TypeAlias = NDArray[np.integer[Any]]
 Counts: TypeAlias = NDArray[np.int64]
+Doubles: TypeAlias = NDArray[np.float64]
+
+_FLOATS = frozenset(np.dtype(name) for name in ("float16", "float32", "float64"))
 
 
 def require_floats(x: Floats) -> None:
@@ -22,7 +25,7 @@ def require_floats(x: Floats) -> None:
     Raises:
         TypeError: The dtype is another one.
     """
-    if x.dtype not in (np.float16, np.float32, np.float64):
+    if x.dtype not in _FLOATS:
         raise TypeError(f"got an array of {x.dtype}; allowed are float16, float32 and float64: convert it with astype")
 
 
@@ -51,6 +54,57 @@ def outside_lattice(exponent: int, first_bin: int, bins: int) -> ValueError:
         f"finite elements lie outside bins {first_bin}..{first_bin + bins - 1} of width 2**{exponent}; "
         "choose first_bin and bins from min_max"
     )
+
+
+def require_counts(counts: Counts, levels: int) -> None:
+    """Refuse counts and levels that no threshold can be found for.
+
+    Args:
+        counts: Counts of the bins.
+        levels: Levels the bins are to be laid on.
+
+    Raises:
+        TypeError: The counts are not int64 of one dimension.
+        ValueError: A count is negative, all are 0, or there are no levels.
+    """
+    if counts.dtype != np.int64 or counts.ndim != 1:
+        raise TypeError(f"got counts of {counts.dtype} and shape {counts.shape}; allowed is int64 of shape (n,)")
+    if not counts.any() or counts.min() < 0:
+        raise ValueError("a histogram needs counts of at least 0 that are not all 0")
+    if not 1 <= levels <= 2**32:
+        raise ValueError(f"levels is {levels}; allowed are 1..2**32")
+
+
+def require_points(x: Floats, share: Floats, step: Floats, first: Floats, levels: int) -> None:
+    """Refuse points and grids whose error `mse_curve` cannot compute.
+
+    Args:
+        x: Points, in bin widths.
+        share: Their weights.
+        step: Steps of the grids.
+        first: First levels of the grids.
+        levels: How many levels each grid has.
+
+    Raises:
+        TypeError: An array is not float64 of one dimension.
+        ValueError: Shapes differ, there are no levels, a number is not finite, or the points are not as asked for.
+    """
+    for array in (x, share, step, first):
+        if array.dtype != np.float64 or array.ndim != 1:
+            raise TypeError(f"got an array of {array.dtype} and shape {array.shape}; allowed is float64 of shape (n,)")
+        if not np.isfinite(array).all():
+            raise ValueError("points, weights, steps and first levels need to be finite")
+    if x.shape != share.shape or step.shape != first.shape:
+        raise ValueError(
+            f"got {x.size} points with {share.size} weights and {step.size} steps with {first.size} first levels; "
+            "each needs its own"
+        )
+    if not 1 <= levels <= 2**32:
+        raise ValueError(f"levels is {levels}; allowed are 1..2**32")
+    if step.size and step.min() <= 0:
+        raise ValueError(f"the smallest step is {step.min()}; steps are above 0")
+    if np.abs(x).max(initial=0.0) >= 2.0**31 or (np.diff(np.floor(2 * x)) < 1).any():
+        raise ValueError("points ascend, with at most one in each half bin, and lie within -2**31..2**31 bin widths")
 
 
 def widened(x: Floats, lo: float, hi: float, bins: int) -> Floats:

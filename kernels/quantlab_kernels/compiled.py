@@ -15,14 +15,16 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from quantlab_kernels import checks, loops, reference
-from quantlab_kernels.checks import Counts, Floats, Integers
-from quantlab_kernels.reference import AxisMinMax, MinMax
+from quantlab_kernels import checks, loops, reference, sweeps
+from quantlab_kernels.checks import Counts, Doubles, Floats, Integers
+from quantlab_kernels.reference import AxisMinMax, MinMax, MinMaxLattice
 
 __all__ = list(reference.__all__)
 
 _NARROW = 32
 """Rows shorter than this are unrolled into columns."""
+_SWEEP_BLOCK = 2**14
+"""Numbers worked on at a time by a sweep: a few arrays of 128 KiB stay in the second-level cache."""
 _ALL_HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16)
 
 
@@ -30,15 +32,9 @@ def min_max(x: Floats) -> MinMax:
     """Twin of `reference.min_max`."""
     checks.require_floats(x)
     keys = _keys(x.dtype)
-    bits = _flat(x).view(keys.dtype)
-    lo, hi = loops.key_extremes(bits, keys.shift, keys.mask, keys.top, keys.bottom)
-    nan_count = inf_count = 0
-    if lo <= keys.bottom or hi >= keys.top:
-        found = np.array([keys.top, keys.bottom, 0, 0], np.int64)
-        loops.finite_key_extremes(bits, keys.shift, keys.mask, keys.top, keys.bottom, found)
-        lo, hi, nan_count, inf_count = found.tolist()
-    bounds = keys.floats(np.array([lo, hi], keys.dtype))
-    return MinMax(bounds[0], bounds[1], nan_count, inf_count)
+    bounds, nan_count, inf_count = loops.min_max(_flat(x).view(keys.dtype), keys.limits)
+    ends = bounds.view(x.dtype)
+    return MinMax(ends[0], ends[1], nan_count, inf_count)
 
 
 def min_max_axis(x: Floats, axis: int) -> AxisMinMax:
@@ -74,25 +70,57 @@ _FLOAT32_VANISHES = 1074 - 149
 def lattice_histogram(x: Floats, exponent: int, first_bin: int, bins: int) -> Counts:
     """Twin of `reference.lattice_histogram`."""
     checks.require_floats(x)
-    checks.require_lattice(exponent, first_bin, bins)
-    end = first_bin + bins
-    # A float32 times 2**n, n >= 0, is exact or infinite, and float32 holds bin numbers up to 2**23 and their
-    # differences; float64 holds all others.
-    small = -126 <= exponent <= 0 and first_bin >= -(2**23) and end <= 2**23 and x.dtype != np.float64
-    working = np.float32 if small else np.float64
-    counts = _rows_of_counts(x, bins + 1)
+    factor, first, end = _lattice(x.dtype, exponent, first_bin, bins)
     values = _flat(x)
     if x.dtype == np.float16:
         values = values.astype(np.float32)
-    elif exponent > (0 if x.dtype == np.float64 else _FLOAT32_VANISHES):
-        # Some numbers would vanish on scaling; a negative one stays below zero if it is far enough from it.
+    elif _vanishing(values, exponent):
+        # A negative number stays below zero if it is far enough from it.
         least = 2.0 ** (exponent - 1022)
         values = np.where((values < 0) & (values > -least), -least, values)
-    loops.lattice_counts(values, working(2.0**-exponent), working(first_bin), working(end), counts)
+    counts = _rows_of_counts(x, bins + 1)
+    loops.lattice_counts(values, factor, first, end, counts)
     left_out = int(counts[:, bins].sum(dtype=np.int64))
     if left_out and left_out != values.size - np.count_nonzero(np.isfinite(values)):
         raise checks.outside_lattice(exponent, first_bin, bins)
     return _total(counts, bins)
+
+
+def min_max_lattice(x: Floats, exponent: int, first_bin: int, bins: int) -> MinMaxLattice:
+    """Twin of `reference.min_max_lattice`; numbers that would vanish on scaling are left to the definition."""
+    checks.require_floats(x)
+    factor, first, end = _lattice(x.dtype, exponent, first_bin, bins)
+    values = _flat(x)
+    if _vanishing(values, exponent) or values.size >= 2**32:
+        return reference.min_max_lattice(x, exponent, first_bin, bins)
+    single = values.astype(np.float32) if x.dtype == np.float16 else values
+    keys = _keys(single.dtype)
+    bounds, nan_count, inf_count, fits, counts = loops.min_max_lattice(
+        single, single.view(keys.dtype), keys.limits, factor, first, end, bins
+    )
+    ends = bounds.view(single.dtype).astype(x.dtype, copy=False)
+    return MinMaxLattice(MinMax(ends[0], ends[1], nan_count, inf_count), counts if fits else None)
+
+
+def _vanishing(x: Floats, exponent: int) -> bool:
+    """Say whether scaling by 2**-exponent would turn some numbers of this dtype into zero."""
+    return exponent > 0 and x.dtype != np.float16 and exponent > (0 if x.dtype == np.float64 else _FLOAT32_VANISHES)
+
+
+@functools.lru_cache(maxsize=4096)
+def _lattice(
+    dtype: np.dtype[Any], exponent: int, first_bin: int, bins: int
+) -> tuple[np.floating[Any], np.floating[Any], np.floating[Any]]:
+    """Check a lattice; return 2**-exponent and its first and end bin in a dtype in which products with data are exact.
+
+    A float32 times 2**n, n >= 0, is exact or infinite, and float32 holds bin numbers up to 2**23 and their differences;
+    float64 holds all others. A stream asks for the same few lattices over and over.
+    """
+    checks.require_lattice(exponent, first_bin, bins)
+    end = first_bin + bins
+    small = -126 <= exponent <= 0 and first_bin >= -(2**23) and end <= 2**23 and dtype != np.float64
+    working = np.float32 if small else np.float64
+    return working(2.0**-exponent), working(first_bin), working(end)
 
 
 def histogram(x: Floats, lo: float, hi: float, bins: int) -> Counts:
@@ -115,6 +143,44 @@ def histogram(x: Floats, lo: float, hi: float, bins: int) -> Counts:
     lower, upper = np.append(edges[:-1], nan), np.append(edges[1:-1], [nan, nan])
     loops.edge_counts(values, edges, lower, upper, width, factor, working(_doubt(edges, width, factor)), counts)
     return _total(counts, bins)
+
+
+def kl_divergences(counts: Counts, levels: int) -> Doubles:
+    """Twin of `reference.kl_divergences`; NumPy takes the logarithms, which have other bits in machine code."""
+    return sweeps.divergences(counts, levels, _level_sums)
+
+
+def _level_sums(below: Counts, occupied: Counts, kept: Counts, levels: int, end: Counts) -> tuple[Doubles, Doubles]:
+    sums, at_end_level = np.zeros(kept.size), np.empty(kept.size)
+    columns = max(1, _SWEEP_BLOCK // levels)
+    for start in range(0, kept.size, columns):
+        part = slice(start, start + columns)
+        width = sums[part].size
+        mass, logs = np.empty((levels, width)), np.empty((levels, width))
+        loops.level_means(below, occupied, kept[start], mass, logs)
+        np.log(logs, out=logs)
+        loops.add_products(mass, logs, sums[part])
+        at_end_level[part] = logs[end[part] * levels // kept[part], np.arange(width)]
+    return sums, at_end_level
+
+
+def mse_curve(
+    x: Doubles,
+    share: Doubles,
+    step: Doubles,
+    first: Doubles,
+    levels: int,
+) -> Doubles:
+    """Twin of `reference.mse_curve`; a table of half bins replaces the search among the points."""
+    checks.require_points(x, share, step, first, levels)
+    if not x.size or x[-1] - x[0] > 2**24:
+        return reference.mse_curve(x, share, step, first, levels)
+    start = np.floor(2 * x[0])
+    before = np.searchsorted(x, (start + np.arange(2 * (x[-1] - x[0]) + 4)) / 2)
+    result = np.empty(step.size)
+    points = np.append(x, np.inf)
+    loops.level_errors(points, before, start, sweeps.moments(x, share), step, first, levels, result)
+    return np.asarray(np.maximum(result + float(np.sum(share * x * x)), 0.0))
 
 
 def _doubt(edges: Floats, width: np.float64, factor: np.floating[Any]) -> float:
@@ -258,6 +324,7 @@ class _Keys:
         self.mask = self.dtype.type(np.iinfo(self.dtype).max)
         self.top = np.array(np.inf, dtype).view(self.dtype)[()]
         self.bottom = ~self.top
+        self.limits = np.array([self.shift, self.mask, self.top, self.bottom])
 
     def floats(self, keys: NDArray[Any]) -> Floats:
         """Return the floats of keys; adding +0.0 turns -0.0 into +0.0 and changes nothing else."""

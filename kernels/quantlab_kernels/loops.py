@@ -66,6 +66,33 @@ def finite_key_extremes(bits: Array, shift: Any, mask: Any, lo: Any, hi: Any, fo
 
 
 @machine_code
+def bounds(bits: Array, limits: Array, lo: Any, hi: Any, found: Array) -> tuple[int, int]:
+    """Write the finite extremes of float bits into `found`, as bits without the sign of a zero; count NaN, infinities.
+
+    `limits` holds (shift, mask, top, bottom) of the keys; [lo, hi] are the keys of the extremes of all elements, which
+    are finite in clean data and then need no second pass.
+    """
+    shift, mask, top, bottom = limits[0], limits[1], limits[2], limits[3]
+    rest = np.array([lo, hi, 0, 0], np.int64)
+    if lo <= bottom or hi >= top:
+        rest[0], rest[1] = top, bottom
+        finite_key_extremes(bits, shift, mask, top, bottom, rest)
+    for i in range(2):
+        word = rest[i] ^ ((rest[i] >> shift) & mask)
+        found[i] = 0 if word == ~mask else word
+    return rest[2], rest[3]
+
+
+@machine_code
+def min_max(bits: Array, limits: Array) -> tuple[Array, int, int]:
+    """Return the bits of the finite extremes, and how many elements are NaN and infinite; for `limits` see `bounds`."""
+    found = np.empty(2, limits.dtype)
+    lo, hi = key_extremes(bits, limits[0], limits[1], limits[2], limits[3])
+    nans, infs = bounds(bits, limits, lo, hi, found)
+    return found, nans, infs
+
+
+@machine_code
 def key_extremes_rows(bits: Array, shift: Any, mask: Any, lo: Array, hi: Array) -> None:
     """Widen one [lo, hi] per channel; `bits` has shape (outer, C, inner)."""
     for o in range(bits.shape[0]):
@@ -94,12 +121,14 @@ def key_extremes_columns(bits: Array, shift: Any, mask: Any, lo: Array, hi: Arra
 
 @machine_code
 def scatter(bin_of: Array, counts: Array) -> None:
-    """Add one to the count of every bin number; `counts` has four rows.
+    """Add one to the count of every bin number; `counts` has one row or four.
 
     Equal neighbours, such as the zeros of a Relu, would wait for each other's store; four private rows let them pass.
-    Unsigned indices spare the test for a negative one.
+    One row is right for few elements, where making and adding up the others costs more than waiting. Unsigned indices
+    spare the test for a negative one.
     """
-    first, second, third, fourth = counts[0], counts[1], counts[2], counts[3]
+    rows = counts.shape[0] - 1
+    first, second, third, fourth = counts[0], counts[min(1, rows)], counts[min(2, rows)], counts[min(3, rows)]
     whole = bin_of.size // 4
     for i in range(whole):
         j = np.uint64(4 * i)
@@ -126,6 +155,122 @@ def lattice_counts(x: Array, factor: Any, first: Any, end: Any, counts: Array) -
             inside = (number >= first) & (number < end)
             bin_of[i] = np.int32(number - first) if inside else left_out
         scatter(bin_of[: block.size], counts)
+
+
+@machine_code
+def min_max_lattice(
+    x: Array, bits: Array, limits: Array, factor: Any, first: Any, end: Any, bins: int
+) -> tuple[Array, int, int, bool, Array]:
+    """Return what `min_max` does, whether the lattice holds everything finite, and the counts if it does.
+
+    The bins are those of `lattice_counts`. As soon as a finite element is known to lie outside, the counts are given
+    up and the rest of the pass looks for extremes alone.
+    """
+    shift, mask, top, bottom = limits[0], limits[1], limits[2], limits[3]
+    lo, hi = top, bottom
+    counts = np.zeros((1 if x.size < 2 * bins else 4, bins + 1), np.uint32)
+    bin_of = np.empty(min(BLOCK, x.size), np.int32)
+    left_out = np.int32(bins)
+    outside = np.int64(0)
+    whole = True
+    for start in range(0, x.size, BLOCK):
+        block = x[start : start + BLOCK]
+        words = bits[start : start + BLOCK]
+        for i in range(block.size):
+            key = np.bitwise_xor(words[i], np.bitwise_and(np.right_shift(words[i], shift), mask))
+            lo = np.minimum(lo, key)
+            hi = np.maximum(hi, key)
+            number = np.floor(type(factor)(block[i]) * factor)
+            inside = (number >= first) & (number < end)
+            bin_of[i] = np.int32(number - first) if inside else left_out
+        scatter(bin_of[: block.size], counts)
+        outside = np.int64(0)
+        for row in range(counts.shape[0]):
+            outside += np.int64(counts[row, bins])
+        if outside > 0 and lo > bottom and hi < top:
+            lo, hi = key_extremes(bits[start + block.size :], shift, mask, lo, hi)
+            whole = False
+            break
+    found = np.empty(2, limits.dtype)
+    nans, infs = bounds(bits, limits, lo, hi, found)
+    fits = whole and outside == nans + infs
+    return found, nans, infs, fits, added(counts, bins if fits else 0)
+
+
+@machine_code
+def added(counts: Array, bins: int) -> Array:
+    """Add up the rows of counts over the first `bins` columns."""
+    total = np.zeros(bins, np.int64)
+    for row in range(counts.shape[0]):
+        for i in range(bins):
+            total[i] += counts[row, i]
+    return total
+
+
+@machine_code
+def level_means(below: Array, occupied: Array, fewest: int, mass: Array, means: Array) -> None:
+    """Write the count of each level, and its mean over non-empty bins, or 1 where all are empty.
+
+    Column i of `mass` and `means` (levels, columns) is for fewest + i bins; level g begins at bin ceil(g * bins /
+    levels), whose quotient and remainder grow by additions. `below` and `occupied` are prefix sums.
+    """
+    levels, columns = mass.shape
+    quotient, remainder = np.zeros(columns, np.int64), np.zeros(columns, np.int64)
+    count_before, filled_before = np.zeros(columns, np.int64), np.zeros(columns, np.int64)
+    step, rest = np.empty(columns, np.int64), np.empty(columns, np.int64)
+    for i in range(columns):
+        step[i], rest[i] = divmod(fewest + i, levels)
+    for g in range(levels):
+        row, mean = mass[g], means[g]
+        for i in range(columns):
+            part = remainder[i] + rest[i]
+            carry = part >= levels
+            part -= levels * carry
+            whole = quotient[i] + step[i] + carry
+            quotient[i], remainder[i] = whole, part
+            cut = np.uint64(whole + (part > 0))
+            count, filled = below[cut], occupied[cut]
+            row[i] = np.float64(count - count_before[i])
+            inside = filled - filled_before[i]
+            mean[i] = row[i] / np.float64(inside) if inside > 0 else 1.0
+            count_before[i], filled_before[i] = count, filled
+
+
+@machine_code
+def add_products(left: Array, right: Array, sums: Array) -> None:
+    """Add left * right to `sums`, row after row; product and sum are rounded one by one."""
+    for g in range(left.shape[0]):
+        a, b = left[g], right[g]
+        for i in range(sums.size):
+            sums[i] += a[i] * b[i]
+
+
+@machine_code
+def level_errors(
+    x: Array, before: Array, start: float, below: Array, step: Array, first: Array, levels: int, out: Array
+) -> None:
+    """Write sum_g (v**2 W - 2 v X) over the levels v = step * (first + g) of each grid.
+
+    `before` tells how many points lie below each half bin from number `start` on; `x` ends with an infinity behind its
+    points, and `below` holds the prefix sums (n + 1, 2).
+    """
+    last = np.float64(before.size - 1)
+    count = below.shape[0] - 1
+    for t in range(step.size):
+        level = step[t] * first[t]
+        weight_before = product_before = total = 0.0
+        for g in range(1, levels + 1):
+            upper = step[t] * (first[t] + np.float64(g))
+            cut = (level + upper) / 2.0
+            k = np.uint64(min(max(np.floor(2.0 * cut) - start, 0.0), last))
+            index = before[k]
+            # One point at most lies between the edge of a half bin and the cut.
+            index += x[np.uint64(index)] < cut
+            index = count if g == levels else index
+            weight, product = below[np.uint64(index), 0], below[np.uint64(index), 1]
+            total += level * level * (weight - weight_before) - 2.0 * level * (product - product_before)
+            weight_before, product_before, level = weight, product, upper
+        out[t] = total
 
 
 @machine_code

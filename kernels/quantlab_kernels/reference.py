@@ -28,6 +28,7 @@ from quantlab_kernels.checks import (
     storage_dtype,
     widened,
 )
+from quantlab_kernels.sweeps import kl_divergences, mse_curve
 
 _BLOCK = 2**16
 """Elements counted at a time, so that the temporary arrays stay in cache."""
@@ -35,14 +36,18 @@ _BLOCK = 2**16
 __all__ = [
     "AxisMinMax",
     "MinMax",
+    "MinMaxLattice",
     "dequantize",
     "dequantize_axis",
     "fake_quant",
     "fake_quant_axis",
     "histogram",
+    "kl_divergences",
     "lattice_histogram",
     "min_max",
     "min_max_axis",
+    "min_max_lattice",
+    "mse_curve",
     "quantize",
     "quantize_axis",
 ]
@@ -69,6 +74,13 @@ class AxisMinMax(NamedTuple):
     hi: Floats
     nan_count: Counts
     inf_count: Counts
+
+
+class MinMaxLattice(NamedTuple):
+    """What one pass for a stream tells: the ends, and the counts of shape (bins,), or None where they do not fit."""
+
+    ends: MinMax
+    counts: Counts | None
 
 
 def min_max(x: Floats) -> MinMax:
@@ -166,6 +178,39 @@ def lattice_histogram(x: Floats, exponent: int, first_bin: int, bins: int) -> Co
             raise outside_lattice(exponent, first_bin, bins)
         counts += np.bincount((number - first_bin).astype(np.intp), minlength=bins)
     return counts
+
+
+def min_max_lattice(x: Floats, exponent: int, first_bin: int, bins: int) -> MinMaxLattice:
+    """Find `min_max`, and count as `lattice_histogram` does if the given bins hold everything finite.
+
+    Args:
+        x: Array of any shape, float16, float32 or float64.
+        exponent: Bins are 2**exponent wide, in units of x; -1022..1022.
+        first_bin: Number of the first bin.
+        bins: How many bins.
+
+    Returns:
+        `MinMaxLattice(ends, counts)`; `counts` is None where a finite element lies outside the bins.
+
+    Raises:
+        TypeError: `x` is not a float array.
+        ValueError: The lattice is not representable.
+
+    Example:
+        >>> x = np.array([0.0, 0.4, 0.5], np.float32)
+        >>> min_max_lattice(x, exponent=-1, first_bin=0, bins=2).counts.tolist()
+        [2, 1]
+        >>> min_max_lattice(x, exponent=-1, first_bin=0, bins=1).counts is None
+        True
+    """
+    require_floats(x)
+    require_lattice(exponent, first_bin, bins)
+    ends = min_max(x)
+    # A bin number grows with its element: the ends tell of all.
+    number = _lattice_numbers(np.array([ends.lo, ends.hi]), exponent)
+    if number.size and not (number[0] >= first_bin and number[1] < first_bin + bins):
+        return MinMaxLattice(ends, None)
+    return MinMaxLattice(ends, lattice_histogram(x, exponent, first_bin, bins))
 
 
 def _lattice_numbers(x: Floats, exponent: int) -> NDArray[np.float64]:

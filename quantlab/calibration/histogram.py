@@ -10,15 +10,17 @@ cut into batches, in which order they came, or how partial results were merged.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from quantlab import kernels
 from quantlab.calibration.lattice import Bins, Counts, bin_of, bins_between, lattice_exponent
-from quantlab.calibration.statistic import FloatArray, MinMax, checked
+from quantlab.calibration.plain import PlainArrays, integers, require_arrays
+from quantlab.calibration.statistic import FloatArray, MinMax, checked, statistics
 from quantlab.errors import DataError, OptionError
 
 DEFAULT_BINS = 4096
@@ -26,6 +28,7 @@ DEFAULT_BINS = 4096
 LEAST_BINS = 8
 
 
+@statistics.register("histogram")
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
     """Counts of everything seen, between the observed ends.
@@ -54,6 +57,9 @@ class Histogram:
         >>> seen.update(np.array([-2.0])).counts.tolist()
         [1, 0, 2, 1, 1]
     """
+
+    kind: ClassVar[str] = "histogram"
+    ordered: ClassVar[bool] = False
 
     max_bins: int = DEFAULT_BINS
     ends: MinMax = field(default_factory=MinMax)
@@ -155,7 +161,15 @@ class Histogram:
             DataError: The array has another type.
         """
         x = checked(x)
-        new = MinMax().update(x)
+        if self.bins is None:
+            new = MinMax().update(x)
+        else:
+            # Most arrays of a stream bring nothing beyond the bins there are: one pass finds that out and counts.
+            seen = kernels.min_max_lattice(x, self.bins.exponent, self.bins.first, len(self.bins))
+            new = MinMax.of(seen.ends, x.size)
+            if seen.counts is not None:
+                bins = Bins(self.bins.exponent, self.bins.first, self.bins.counts + seen.counts)
+                return type(self)(max_bins=self.max_bins, ends=self.ends.merge(new), bins=bins)
         ends = self.ends.merge(new)
         if not new.count:
             return type(self)(max_bins=self.max_bins, ends=ends, bins=self.bins)
@@ -188,6 +202,33 @@ class Histogram:
             return type(self)(max_bins=self.max_bins, ends=ends, bins=self.bins)
         return self._with(other.bins, ends, lattice_exponent(ends.lo, ends.hi, self.max_bins))
 
+    def arrays(self) -> PlainArrays:
+        """Return `counts` and `ends` as `MinMax` does, `bins`, and `lattice` (max_bins, exponent, first bin)."""
+        lattice = (0, 0) if self.bins is None else (self.bins.exponent, self.bins.first)
+        return {**self.ends.arrays(), "bins": self.counts, "lattice": integers(self.max_bins, *lattice)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Return the statistic that gave these arrays.
+
+        Raises:
+            DataError: No statistic of this kind gives such arrays.
+        """
+        wanted = {"counts": (np.int64, 3), "ends": (np.float64, 2), "bins": (np.int64, None), "lattice": (np.int64, 3)}
+        require_arrays(arrays, cls.kind, wanted)
+        ends = MinMax.from_arrays({name: arrays[name] for name in ("counts", "ends")})
+        max_bins, exponent, first = arrays["lattice"].tolist()
+        if max_bins < LEAST_BINS or [exponent, first, arrays["bins"].size] != _place(ends, max_bins):
+            raise DataError(
+                f"{arrays['bins'].size} bins of width 2**{exponent} from bin {first}, at most {max_bins}, are not "
+                f"those of a {cls.kind!r} statistic with the ends [{ends.lo}, {ends.hi}]; "
+                "what it was read from is damaged"
+            )
+        if (arrays["bins"] < 0).any() or sum(arrays["bins"].tolist()) != ends.count:
+            raise DataError(f"the bins of a {cls.kind!r} statistic of {ends.count} values do not add up to that number")
+        bins = Bins(exponent, first, arrays["bins"]) if ends.count else None
+        return cls(max_bins=max_bins, ends=ends, bins=bins)
+
     def _with(self, added: Bins, ends: MinMax, exponent: int) -> Self:
         """Lay the own and the added counts on the lattice of the common range and add them."""
         first, size = bin_of(ends.lo, exponent), bins_between(ends.lo, ends.hi, exponent)
@@ -203,3 +244,11 @@ def _counted(x: FloatArray, ends: MinMax, exponent: int) -> Bins:
     if size == 1:
         return Bins(exponent, first, np.array([ends.count]))
     return Bins(exponent, first, kernels.lattice_histogram(x, exponent, first, size))
+
+
+def _place(ends: MinMax, max_bins: int) -> list[int]:
+    """Return the exponent, the first bin and the number of bins of a histogram with such ends."""
+    if not ends.count:
+        return [0, 0, 0]
+    exponent = lattice_exponent(ends.lo, ends.hi, max_bins)
+    return [exponent, bin_of(ends.lo, exponent), bins_between(ends.lo, ends.hi, exponent)]

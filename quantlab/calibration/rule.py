@@ -23,7 +23,8 @@ class RangeRule(Protocol):
     """What every range rule can do. Its fields are its options, all of them plain JSON values.
 
     Laws:
-        * The range lies within the observed ends, and is finite with `lo <= hi`.
+        * The range is finite with `lo <= hi` and lies within the observed ends, or, with `symmetric=True`, within
+          those of the absolute values.
         * Scaling the data by a power of two scales the range by the same.
         * NaN and infinities have no influence; whether to accept them is up to the caller, who finds their numbers in
           the statistic.
@@ -62,7 +63,7 @@ def calibrator(rule: str | RangeRule, options: Mapping[str, object] | None = Non
 
     Example:
         >>> calibrator("percentile", {"percent": 99.9})
-        PercentileRule(percent=99.9, tails='magnitude', max_bins=4096)
+        PercentileRule(percent=99.9, tails='magnitude', max_bins=4096, symmetric=False)
     """
     given = dict(options or {})
     if not isinstance(rule, str):
@@ -81,6 +82,20 @@ def calibrator(rule: str | RangeRule, options: Mapping[str, object] | None = Non
                 f"(allowed: {', '.join(allowed) or 'none'})"
             )
     return kind(**given)
+
+
+def require_flag(name: str, value: object) -> None:
+    """Refuse an option that must be true or false and is neither.
+
+    Args:
+        name: The option.
+        value: What was given for it.
+
+    Raises:
+        OptionError: It is no bool.
+    """
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} must be true or false, got {value!r}")
 
 
 def require_values(seen: Statistic) -> None:
@@ -136,6 +151,26 @@ def within(lo: float, hi: float, seen: Statistic) -> Range:
     # Adding 0.0 turns negative zero into zero.
     ends = np.clip(np.array([lo, hi]), seen.lo, seen.hi) + 0.0
     return Range(ends[0], ends[1])
+
+
+def about_zero(values: Range, symmetric: bool) -> Range:
+    """Return a range, or the least range around it that mirrors at zero.
+
+    Args:
+        values: Range of shape () or (C,).
+        symmetric: Whether it shall mirror.
+
+    Returns:
+        `values`, or `[-m, m]` with m = max(|lo|, |hi|).
+
+    Example:
+        >>> about_zero(Range(np.float64(-1), np.float64(3)), True)
+        Range(lo=array(-3.), hi=array(3.))
+    """
+    if not symmetric:
+        return values
+    largest = np.maximum(np.abs(values.lo), np.abs(values.hi))
+    return Range(0.0 - largest, largest)
 
 
 def provenance(how: str, chosen: Range, seen: Statistic) -> str:

@@ -3,26 +3,38 @@
     update(x)      the statistic of everything seen before and of `x`
     merge(other)   the statistic of both streams: associative, commutative, exact, with the empty one neutral
 
-so that any split of the data into batches, any order and any tree of merges end in the same bytes.
+so that any split of the data into batches, any order and any tree of merges end in the same bytes. A statistic that
+says `ordered` depends on the order by its definition, and refuses to be merged.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from quantlab import kernels
+from quantlab.calibration.plain import PlainArrays, integers, numbers, require_arrays, require_ends
 from quantlab.errors import DataError, OptionError
+from quantlab.registry import Registry
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
 class Statistic(Protocol):
-    """What every statistic can do; a range rule names the one that it needs."""
+    """What every statistic can do; a range rule names the one that it needs.
+
+    Attributes:
+        kind: Name in the table `statistics`, by which it is restored.
+        ordered: Whether the order of the data matters, so that parts cannot be merged.
+    """
+
+    kind: ClassVar[str]
+    ordered: ClassVar[bool]
 
     @property
     def count(self) -> int:
@@ -50,7 +62,41 @@ class Statistic(Protocol):
     def merge(self, other: Self) -> Self:
         """Return the statistic of both streams."""
 
+    def arrays(self) -> PlainArrays:
+        """Return everything that the statistic holds, as plain arrays."""
 
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Return the statistic that gave these arrays."""
+
+
+statistics: Registry[type[Statistic]] = Registry("statistic", "quantlab.calibration")
+"""Statistics by kind."""
+
+
+def restore(kind: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Statistic:
+    """Return the statistic that was written as plain arrays.
+
+    Args:
+        kind: Its `kind`.
+        arrays: What its `arrays()` returned.
+
+    Returns:
+        An equal statistic.
+
+    Raises:
+        OptionError: There is no such kind.
+        DataError: The arrays are not those of a statistic of that kind.
+
+    Example:
+        >>> seen = MinMax().update(np.array([1.5, -2.0], np.float32))
+        >>> restore(seen.kind, seen.arrays()) == seen
+        True
+    """
+    return statistics[kind].from_arrays(arrays)
+
+
+@statistics.register("minmax")
 @dataclass(frozen=True, kw_only=True)
 class MinMax:
     """The ends of what was seen, and how much was seen.
@@ -72,6 +118,9 @@ class MinMax:
         (-2.0, 1.5, 2, 1)
     """
 
+    kind: ClassVar[str] = "minmax"
+    ordered: ClassVar[bool] = False
+
     count: int = 0
     nan_count: int = 0
     inf_count: int = 0
@@ -90,15 +139,23 @@ class MinMax:
         Raises:
             DataError: The array has another type.
         """
-        return self.merge(self._of(x))
+        x = checked(x)
+        return self.merge(self.of(kernels.min_max(x), x.size))
 
     @classmethod
-    def _of(cls, x: FloatArray) -> Self:
-        x = checked(x)
-        seen = kernels.min_max(x)
+    def of(cls, seen: kernels.MinMax, size: int) -> Self:
+        """Return the statistic of one array from what a kernel found in it.
+
+        Args:
+            seen: Ends and numbers of NaN and infinities.
+            size: How many elements the array has.
+
+        Returns:
+            The statistic.
+        """
         # Adding 0.0 turns negative zero into zero.
         return cls(
-            count=x.size - int(seen.nan_count) - int(seen.inf_count),
+            count=size - int(seen.nan_count) - int(seen.inf_count),
             nan_count=int(seen.nan_count),
             inf_count=int(seen.inf_count),
             lo=float(seen.lo) + 0.0,
@@ -126,6 +183,26 @@ class MinMax:
             lo=min(self.lo, other.lo),
             hi=max(self.hi, other.hi),
         )
+
+    def arrays(self) -> PlainArrays:
+        """Return `counts` (finite, NaN, infinite) and `ends` (lo, hi)."""
+        return {
+            "counts": integers(self.count, self.nan_count, self.inf_count),
+            "ends": numbers(self.lo, self.hi),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Return the statistic that gave these arrays.
+
+        Raises:
+            DataError: No statistic of this kind gives such arrays.
+        """
+        require_arrays(arrays, cls.kind, {"counts": (np.int64, 3), "ends": (np.float64, 2)})
+        count, nan_count, inf_count = arrays["counts"].tolist()
+        lo, hi = arrays["ends"].tolist()
+        require_ends(cls.kind, arrays["counts"], lo, hi)
+        return cls(count=count, nan_count=nan_count, inf_count=inf_count, lo=lo, hi=hi)
 
 
 def checked(x: FloatArray | np.floating[Any]) -> FloatArray:

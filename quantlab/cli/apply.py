@@ -35,6 +35,8 @@ def apply(
     crop_fraction: o.CropFraction = None,
     max_samples: o.MaxSamples = None,
     threads: o.Threads = 1,
+    memory: o.Memory = 512,
+    checkpoint: o.CheckpointFile = None,
     verbose: o.Verbose = False,
 ) -> None:
     """Write the int8 model that a plan describes.
@@ -54,7 +56,6 @@ def apply(
         resize=resize,
         crop_fraction=crop_fraction,
     )
-    from quantlab.backend import OrtBackend
     from quantlab.cli.files import check_outputs
     from quantlab.cli.samples import Samples
     from quantlab.graph import GraphView
@@ -76,8 +77,8 @@ def apply(
             )
         samples = Samples(data, source, max_samples=max_samples, images=images)
         with progress(samples_per_batch=samples.per_batch) as track:
-            backend = OrtBackend(threads=threads)
-            final = flow.calibrate(prepared, edit.plan, samples, recipe, backend=backend, track=track)
+            engine = o.engine_from(threads=threads, memory=memory, checkpoint=checkpoint)
+            final = flow.calibrate(prepared, edit.plan, samples, recipe, engine=engine, track=track)
         rows.append(
             ("ranges", f"{calibrate} of {counted(samples.seen, 'sample')} for {counted(len(wanted), 'tensor')}")
         )

@@ -13,6 +13,7 @@ from quantlab.errors import OptionError
 if TYPE_CHECKING:
     from quantlab.data import ImageOptions
     from quantlab.plan import Recipe
+    from quantlab.workflow.engine import Engine
 
 _GRIDS, _NODES, _IMAGES, _RUN = "Grids and ranges", "Which nodes", "Folders of images", "Running"
 
@@ -45,7 +46,7 @@ Calibrate = Annotated[
     str,
     typer.Option(
         metavar="RULE",
-        help="How ranges come from the data: minmax, percentile or entropy.",
+        help="How ranges come from data: minmax, percentile, entropy, mse ...",
         rich_help_panel=_GRIDS,
     ),
 ]
@@ -104,6 +105,20 @@ MaxSamples = Annotated[
 Threads = Annotated[
     int,
     typer.Option(metavar="N", min=0, help="Threads in one run; 0 lets onnxruntime choose.", rich_help_panel=_RUN),
+]
+Memory = Annotated[
+    int,
+    typer.Option(metavar="MB", min=1, help="Activations held at a time, in MiB.", rich_help_panel=_RUN),
+]
+CheckpointFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        metavar="FILE",
+        help="Save the calibration here now and then, and go on from it.",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
 ]
 Layout = Annotated[
     str | None,
@@ -273,3 +288,20 @@ def _ratio(option: str, text: str) -> float:
         raise OptionError(
             f"{option} {text!r} is no number: give numbers such as 0.485, or fractions such as 1/255"
         ) from None
+
+
+def engine_from(*, threads: int, memory: int, checkpoint: Path | None) -> Engine:
+    """Build the engine of a calibration from options.
+
+    Args:
+        threads: Threads in one run of the model.
+        memory: MiB of activations held at a time.
+        checkpoint: File to save to and go on from, or None.
+
+    Returns:
+        The engine.
+    """
+    from quantlab.backend import OrtBackend
+    from quantlab.workflow.engine import Engine
+
+    return Engine(backend=OrtBackend(threads=threads), budget=memory * 2**20, checkpoint=checkpoint)

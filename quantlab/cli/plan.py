@@ -40,6 +40,8 @@ def plan(
     crop_fraction: o.CropFraction = None,
     max_samples: o.MaxSamples = None,
     threads: o.Threads = 1,
+    memory: o.Memory = 512,
+    checkpoint: o.CheckpointFile = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -78,7 +80,6 @@ def plan(
         resize=resize,
         crop_fraction=crop_fraction,
     )
-    from quantlab.backend import OrtBackend
     from quantlab.cli.files import check_outputs, write_text
     from quantlab.cli.samples import Samples
     from quantlab.graph import GraphView
@@ -97,8 +98,8 @@ def plan(
     else:
         samples = Samples(data, source, max_samples=max_samples, images=images)
         with progress(samples_per_batch=samples.per_batch) as track:
-            backend = OrtBackend(threads=threads)
-            planned = flow.calibrate(prepared, planned, samples, recipe, backend=backend, track=track)
+            engine = o.engine_from(threads=threads, memory=memory, checkpoint=checkpoint)
+            planned = flow.calibrate(prepared, planned, samples, recipe, engine=engine, track=track)
     show_notes(prepared.notes if verbose else ())
     if out is not None:
         write_text(out, planned.to_json())

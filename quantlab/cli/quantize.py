@@ -44,6 +44,8 @@ def quantize(
     crop_fraction: o.CropFraction = None,
     max_samples: o.MaxSamples = None,
     threads: o.Threads = 1,
+    memory: o.Memory = 512,
+    checkpoint: o.CheckpointFile = None,
     plan_out: Annotated[
         Path | None,
         typer.Option(metavar="PLAN", help="Write the plan as JSON, for `quantlab apply`.", show_default=False),
@@ -75,20 +77,21 @@ def quantize(
         resize=resize,
         crop_fraction=crop_fraction,
     )
-    from quantlab.backend import OrtBackend
     from quantlab.cli.files import check_outputs, write_text
     from quantlab.cli.samples import Samples
     from quantlab.graph.files import load, save
     from quantlab.workflow import quantize as flow
 
-    check_outputs({"--output": out, "--plan-out": plan_out}, {"MODEL": model, "--data": data})
+    outputs = {"--output": out, "--plan-out": plan_out, "--checkpoint": checkpoint}
+    check_outputs(outputs, {"MODEL": model, "--data": data})
     source = load(model)
     prepared = flow.prepare_for(source, recipe)
     decided = flow.decide(prepared, recipe)
     samples = Samples(data, source, max_samples=max_samples, images=images)
     started = perf_counter()
     with progress(samples_per_batch=samples.per_batch) as track:
-        plan = flow.calibrate(prepared, decided, samples, recipe, backend=OrtBackend(threads=threads), track=track)
+        engine = o.engine_from(threads=threads, memory=memory, checkpoint=checkpoint)
+        plan = flow.calibrate(prepared, decided, samples, recipe, engine=engine, track=track)
     seconds = perf_counter() - started
     result = flow.write(prepared, plan)
     save(result.model, out)

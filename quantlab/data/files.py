@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -108,13 +109,23 @@ def array_files(paths: Sequence[Path], signature: Signature, name: str) -> Index
     Returns:
         A source with one item a file; files that are not picked are not opened.
     """
+    return Indexed(
+        name=name,
+        count=len(paths),
+        get=partial(_batch_of_file, paths, signature),
+        label=partial(file_label, paths),
+    )
 
-    def get(index: int) -> Mapping[str, Array]:
-        path = paths[index]
-        arrays: dict[str, Array] = _load(path, lambda: _arrays_in(path, signature))
-        return {key: _with_batch_axis(array, key, signature) for key, array in arrays.items()}
 
-    return Indexed(name=name, count=len(paths), get=get, label=lambda index: f"file '{paths[index]}'")
+def file_label(paths: Sequence[Path], index: int) -> str:
+    """Name a file in an error text."""
+    return f"file '{paths[index]}'"
+
+
+def _batch_of_file(paths: Sequence[Path], signature: Signature, index: int) -> Mapping[str, Array]:
+    path = paths[index]
+    arrays: dict[str, Array] = _load(path, lambda: _arrays_in(path, signature))
+    return {key: _with_batch_axis(array, key, signature) for key, array in arrays.items()}
 
 
 def _arrays_in(path: Path, signature: Signature) -> dict[str, Array]:

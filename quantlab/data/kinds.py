@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from quantlab.data.files import ARRAY_SUFFIXES, array_files, columns_of
-from quantlab.data.images import IMAGE_SUFFIXES, ImageOptions, image_pipeline
+from quantlab.data.images import IMAGE_SUFFIXES, ImageOptions, ImagePipeline, image_pipeline
 from quantlab.data.signature import Array, Signature
 from quantlab.data.sources import ArrayColumn, Column, Indexed, Source, Stream, arrays_of
 from quantlab.data.stacks import check_batch_size, check_full_batch, check_ragged, stacked
@@ -146,18 +147,20 @@ def _pictures(
         paths = paths[: max_samples if fixed is None else check_full_batch(max_samples, fixed, name) * fixed]
     if fixed is not None:
         check_ragged(len(paths), fixed, name)
+    groups = [paths[start : start + size] for start in range(0, len(paths), size)]
+    get = partial(_batch_of_pictures, groups, pipeline, signature.names[0])
+    return Indexed(name=name, count=len(groups), get=get, label=partial(_pictures_label, groups))
 
-    def group(index: int) -> Sequence[Path]:
-        return paths[index * size : (index + 1) * size]
 
-    def get(index: int) -> Mapping[str, Array]:
-        return {signature.names[0]: np.concatenate([pipeline(path) for path in group(index)])}
+def _batch_of_pictures(
+    groups: Sequence[Sequence[Path]], pipeline: ImagePipeline, name: str, index: int
+) -> Mapping[str, Array]:
+    return {name: np.concatenate([pipeline(path) for path in groups[index]])}
 
-    def label(index: int) -> str:
-        first, *others = group(index)
-        return f"image '{first}'" + (f" and {len(others)} more" if others else "")
 
-    return Indexed(name=name, count=-(-len(paths) // size), get=get, label=label)
+def _pictures_label(groups: Sequence[Sequence[Path]], index: int) -> str:
+    first, *others = groups[index]
+    return f"image '{first}'" + (f" and {len(others)} more" if others else "")
 
 
 def _iterated(data: object, signature: Signature, name: str) -> Source:
@@ -189,7 +192,11 @@ def _iterated(data: object, signature: Signature, name: str) -> Source:
 def _by_number(data: Any, count: int, signature: Signature, name: str) -> Indexed:
     if count == 0:
         raise DataError(f"no data: {name} is empty; give some samples")
-    return Indexed(name=name, count=count, get=lambda index: arrays_of(data[index], signature, f"sample {index}"))
+    return Indexed(name=name, count=count, get=partial(_item, data, signature))
+
+
+def _item(data: Any, signature: Signature, index: int) -> Mapping[str, Array]:
+    return arrays_of(data[index], signature, f"sample {index}")
 
 
 def _iterable(data: object) -> bool:

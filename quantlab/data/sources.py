@@ -93,14 +93,21 @@ def arrays_of(value: object, signature: Signature, where: str) -> dict[str, Arra
     }
 
 
+def _unlabelled(_: int) -> str:
+    return ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Indexed:
-    """A source whose items can be fetched by number: files, sequences."""
+    """A source whose items can be fetched by number: files, sequences.
+
+    It can be sent to another process wherever what it reads from can be; so `get` and `label` are no closures.
+    """
 
     name: str
     count: int
     get: Callable[[int], Mapping[str, Array]]
-    label: Callable[[int], str] = lambda _: ""
+    label: Callable[[int], str] = _unlabelled
     repeatable: bool = True
 
     def read(self, pick: range) -> Iterator[Item]:

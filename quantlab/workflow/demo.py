@@ -116,7 +116,7 @@ def demo(folder: Path, recipe: Recipe = Recipe(), *, track: Track = quiet) -> De
     data, backend = digits(), OrtBackend(threads=1)
     files = demo_files(folder)
     model = load(float_model())
-    result = quantize(model, Images(images=data.train_images), recipe, backend=backend, track=track)
+    result = quantize(model, Images(images=data.train_images), recipe, track=track)
     save(model, files[0])
     save(result.model, files[1])
     with atomic_write(files[2]) as temporary:

@@ -11,21 +11,35 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
+from time import monotonic
 
 import numpy as np
 import onnx
 
-from quantlab.backend import Backend, Batch, Runner, usable_cores
+from quantlab import kernels
+from quantlab.backend import Array, Backend, Batch, Runner, usable_cores
 from quantlab.calibration import RangeRule, Statistic
 from quantlab.errors import DataError, ModelError
 from quantlab.graph.sizes import tensor_bytes
 from quantlab.plan import Calibrated, QuantPlan
 from quantlab.progress import Track, quiet
+from quantlab.workflow.checkpoint import Checkpoint, Position, batch_hash
 
 BUDGET = 512 * 2**20
 """Bytes of observed activations that may be in memory at a time, unless told otherwise."""
 
 Statistics = dict[str, Statistic]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbering:
+    """How samples are numbered: `first`, `first + step`, and so on."""
+
+    first: int = 0
+    step: int = 1
+
+
+EVERY_SAMPLE = Numbering()
 
 
 def measure(
@@ -36,6 +50,8 @@ def measure(
     *,
     budget: int = BUDGET,
     workers: int | None = None,
+    checkpoint: Checkpoint | None = None,
+    numbers: Numbering = EVERY_SAMPLE,
     track: Track = quiet,
     total: int | None = None,
 ) -> Statistics:
@@ -49,7 +65,9 @@ def measure(
         budget: Bytes of activations that may be held at a time. Where one sample has more, its tensors are computed in
             several runs.
         workers: Samples worked on at once; None for as many as there are cores and budget for. It makes no difference
-            to the result.
+            to the result. A statistic that depends on the order of the samples gets them one by one.
+        checkpoint: Where to save how far the work has come, and to go on from.
+        numbers: How samples are numbered in error texts.
         track: Shows progress.
         total: How many batches there are, if known.
 
@@ -57,9 +75,11 @@ def measure(
         Tensor to statistic, in the order of `empty`.
 
     Raises:
-        DataError: There was no batch, or some tensor became NaN; the text names it and the sample.
+        DataError: There was no batch, or some tensor became NaN; the text names it and the sample. Or the checkpoint is
+            of something else.
         ModelError: The model does not load or fails on a sample; the text names the sample.
     """
+    begun = checkpoint.load() if checkpoint is not None else None
     source = iter(batches)
     first = next(source, None)
     if first is None:
@@ -67,14 +87,27 @@ def measure(
     sizes = tensor_bytes(model, {name: np.shape(value) for name, value in first.items()}, empty)
     groups = grouped(sizes, budget)
     heaviest = max((sum(sizes[name] for name in group) for group in groups), default=0)
+    if any(statistic.ordered for statistic in empty.values()):
+        workers = 1
     workers = workers or max(1, min(usable_cores() // backend.cores, budget // max(1, heaviest)))
     runners = [backend.open(model, group) for group in groups]
-    feed = Feed(iter(track(chain([first], source), f"calibrating {len(empty)} tensors", total)))
-    with ThreadPoolExecutor(workers) as pool:
-        parts = list(pool.map(lambda _: _observe(runners, feed, empty), range(workers)))
-    if feed.failures:
-        raise feed.failures[min(feed.failures)]
-    return merged(empty, parts)
+    samples = iter(track(chain([first], source), f"calibrating {len(empty)} tensors", total))
+    feed = Feed(samples, numbers)
+    seen = dict(empty)
+    if begun is not None and checkpoint is not None:
+        feed.skip(begun, checkpoint)
+        seen |= begun.statistics
+    while not feed.exhausted:
+        feed.open(checkpoint.every if checkpoint is not None else None)
+        with ThreadPoolExecutor(workers) as pool:
+            starts = [seen, *[empty] * (workers - 1)]
+            parts = list(pool.map(lambda start: _observe(runners, feed, start), starts))
+        if feed.failures:
+            raise feed.failures[min(feed.failures)]
+        seen = merged(parts)
+        if checkpoint is not None:
+            checkpoint.save(Position(samples=feed.taken, last=batch_hash(feed.last), statistics=seen))
+    return {name: seen[name] for name in empty}
 
 
 def grouped(sizes: Mapping[str, int], budget: int) -> list[list[str]]:
@@ -102,18 +135,17 @@ def grouped(sizes: Mapping[str, int], budget: int) -> list[list[str]]:
     return groups
 
 
-def merged(empty: Mapping[str, Statistic], parts: Sequence[Mapping[str, Statistic]]) -> Statistics:
+def merged(parts: Sequence[Mapping[str, Statistic]]) -> Statistics:
     """Merge what several workers have seen.
 
     Args:
-        empty: Tensor to the statistic that everybody started from.
-        parts: One mapping a worker.
+        parts: Tensor to statistic, one mapping a worker, at least one.
 
     Returns:
         Tensor to the statistic of all.
     """
-    seen = dict(empty)
-    for part in parts:
+    seen = dict(parts[0])
+    for part in parts[1:]:
         for name, statistic in part.items():
             seen[name] = seen[name].merge(statistic)
     return seen
@@ -121,58 +153,113 @@ def merged(empty: Mapping[str, Statistic], parts: Sequence[Mapping[str, Statisti
 
 @dataclass
 class Feed:
-    """Numbered samples for several threads, each handed out once.
+    """Samples for several threads, each handed out once.
 
     Samples are copied on the way, since a source may use one buffer for all of them. After a failure nothing more is
     handed out; every sample before the one that failed has been.
+
+    Attributes:
+        source: The samples.
+        numbers: How they are numbered.
+        failures: Sample number to what went wrong.
+        taken: How many samples were handed out.
+        last: The last of them.
+        exhausted: Whether the source has ended.
+        counting: Held while a worker updates its statistics. Updates are many short calls; two workers that make them
+            at once pass the interpreter's lock back and forth and are no faster than one. While one of them counts, the
+            other's time is better spent in the model.
     """
 
     source: Iterator[Batch]
+    numbers: Numbering = EVERY_SAMPLE
     failures: dict[int, Exception] = field(default_factory=dict)
-    _next: int = 0
+    taken: int = 0
+    last: Batch | None = None
+    exhausted: bool = False
+    counting: threading.Lock = field(default_factory=threading.Lock)
+    _until: float | None = None
+    _least: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def open(self, seconds: float | None) -> None:
+        """Hand out samples for so many seconds, one at least; None for all there are."""
+        self._until = None if seconds is None else monotonic() + seconds
+        self._least = self.taken + 1
+
+    def _closed(self) -> bool:
+        late = self._until is not None and monotonic() > self._until and self.taken >= self._least
+        return bool(self.failures) or self.exhausted or late
+
     def take(self) -> tuple[int, Batch] | None:
-        """Return the next sample with its number, or None at the end."""
+        """Return the next sample with its number, or None at the end or when time is up."""
         with self._lock:
-            if self.failures:
+            if self._closed():
                 return None
-            index = self._next
+            number = self.numbers.first + self.taken * self.numbers.step
             try:
                 batch = next(self.source)
             except StopIteration:
+                self.exhausted = True
                 return None
             except Exception as error:
-                self.failures[index] = error
+                self.failures[number] = error
                 return None
-            self._next += 1
-            return index, {name: np.array(value) for name, value in batch.items()}
+            self.taken += 1
+            self.last = {name: np.array(value) for name, value in batch.items()}
+            return number, self.last
 
-    def fail(self, index: int, error: Exception) -> None:
+    def skip(self, begun: Position, checkpoint: Checkpoint) -> None:
+        """Pull the samples that a checkpoint holds, and see that the last of them is the one it ended with.
+
+        Raises:
+            DataError: The data has fewer samples, or another one there.
+        """
+        while self.taken < begun.samples and self.take() is not None:
+            pass
+        if self.failures:
+            raise self.failures[min(self.failures)]
+        if self.taken < begun.samples or batch_hash(self.last) != begun.last:
+            found = f"sample {begun.samples - 1} is another one" if self.taken == begun.samples else "there are fewer"
+            raise DataError(
+                f"checkpoint {str(checkpoint.path)!r} holds {begun.samples} samples of other data: here {found}; "
+                "give the same data in the same order, or remove the file to begin anew"
+            )
+
+    def fail(self, number: int, error: Exception) -> None:
         """Note that a sample failed."""
         with self._lock:
-            self.failures[index] = error
+            self.failures[number] = error
 
 
 def _observe(runners: Sequence[Runner], feed: Feed, empty: Mapping[str, Statistic]) -> Statistics:
     """Work on samples until there are no more, and return what they showed."""
-    seen = dict(empty)
+    with kernels.using(kernels.choice()):  # looked up once, not for every tensor
+        return _observed(runners, feed, dict(empty))
+
+
+def _observed(runners: Sequence[Runner], feed: Feed, seen: Statistics) -> Statistics:
     while (taken := feed.take()) is not None:
         index, batch = taken
         try:
             for run in runners:
-                for name, value in run(batch).items():
-                    seen[name] = seen[name].update(value)
-                    if seen[name].nan_count:
-                        raise DataError(
-                            f"tensor {name!r} contains NaN in sample {index} although the model's inputs do not: "
-                            "run the float model on that sample, or exclude the node that makes it"
-                        )
+                values = run(batch)
+                with feed.counting:
+                    _update(seen, values, index)
         except ModelError as error:
             feed.fail(index, ModelError(f"sample {index}: {error}"))
         except Exception as error:
             feed.fail(index, error)
     return seen
+
+
+def _update(seen: Statistics, values: Mapping[str, Array], index: int) -> None:
+    for name, value in values.items():
+        seen[name] = seen[name].update(value)
+        if seen[name].nan_count:
+            raise DataError(
+                f"tensor {name!r} contains NaN in sample {index} although the model's inputs do not: "
+                "run the float model on that sample, or exclude the node that makes it"
+            )
 
 
 def calibrated(plan: QuantPlan, rule: RangeRule, seen: Mapping[str, Statistic]) -> dict[str, Calibrated]:

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 import onnx
 
 from quantlab.arrays import QuantSpec
-from quantlab.backend import Backend, Batch, OrtBackend
+from quantlab.backend import Batch
 from quantlab.calibration import calibrator
 from quantlab.graph import GraphView
 from quantlab.graph.check import check_float_model
 from quantlab.graph.prepare import prepare
 from quantlab.plan import QuantPlan, Recipe, draft, refine, resolve
-from quantlab.progress import Track, known_total, quiet
+from quantlab.progress import Track, quiet
 from quantlab.rewrite import insert_qdq
 from quantlab.rewrite.provenance import embed_plan
-from quantlab.workflow.measure import BUDGET, calibrated, measure
+from quantlab.workflow.engine import Engine
+from quantlab.workflow.measure import calibrated
 
 PER_CHANNEL_OPSET = 13
 FLOAT16_OPSET = 19
@@ -115,9 +116,7 @@ def calibrate(
     batches: Iterable[Batch],
     recipe: Recipe,
     *,
-    backend: Backend | None = None,
-    budget: int = BUDGET,
-    workers: int | None = None,
+    engine: Engine | None = None,
     track: Track = quiet,
 ) -> QuantPlan:
     """Measure what a plan asks for, and compute its numbers.
@@ -127,9 +126,7 @@ def calibrate(
         plan: A plan for it; numbers that it already has are kept.
         batches: Input name to array, one mapping a sample.
         recipe: Names the range rule.
-        backend: Runs the model; onnxruntime with one thread a sample by default.
-        budget: Bytes of activations that may be held at a time.
-        workers: Samples worked on at once; None for as many as there are cores and budget for.
+        engine: How to carry it out; onnxruntime on all cores of this machine by default.
         track: Shows progress.
 
     Returns:
@@ -143,18 +140,9 @@ def calibrate(
     wanted = plan.observed()
     ranges = {}
     if wanted:
-        total = known_total(batches)
         empty = {name: rule.empty() for name in wanted}
-        seen = measure(
-            backend or OrtBackend(threads=1),
-            prepared.model,
-            empty,
-            batches,
-            budget=budget,
-            workers=workers,
-            track=track,
-            total=total,
-        )
+        options = [recipe.calibrate, dict(recipe.calibrate_options)]
+        seen = (engine or Engine()).measure(prepared.model, empty, batches, options=options, track=track)
         ranges = calibrated(plan, rule, seen)
     return resolve(plan, ranges, GraphView.of(prepared.model))
 
@@ -180,7 +168,7 @@ def quantize(
     batches: Iterable[Batch],
     recipe: Recipe = Recipe(),  # noqa: B008  # a frozen value
     *,
-    backend: Backend | None = None,
+    engine: Engine | None = None,
     track: Track = quiet,
 ) -> QuantResult:
     """Quantize a float model with calibration data.
@@ -189,7 +177,7 @@ def quantize(
         model: A float model; it is not changed.
         batches: Input name to array, one mapping a sample; see `quantlab.data.batches`.
         recipe: What is wanted.
-        backend: Runs the model; onnxruntime by default.
+        engine: How calibration is carried out; onnxruntime on all cores of this machine by default.
         track: Shows progress.
 
     Returns:
@@ -202,4 +190,4 @@ def quantize(
     """
     prepared = prepare_for(model, recipe)
     plan = decide(prepared, recipe)
-    return write(prepared, calibrate(prepared, plan, batches, recipe, backend=backend, track=track))
+    return write(prepared, calibrate(prepared, plan, batches, recipe, engine=engine, track=track))

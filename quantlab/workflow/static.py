@@ -15,6 +15,7 @@ from quantlab.errors import OptionError, nearest
 from quantlab.graph.files import MAX_PROTOBUF_BYTES, check_writable, load, save
 from quantlab.plan import Recipe, RecipeRule, activation_spec, weight_spec
 from quantlab.progress import Track, quiet
+from quantlab.workflow.engine import Engine
 from quantlab.workflow.quantize import QuantResult, quantize
 
 
@@ -113,6 +114,7 @@ def quantize_static(
     calibration_providers: Sequence[str] | None = None,
     *,
     calibrate_options: dict[str, Any] | None = None,
+    engine: Engine | None = None,
     track: Track = quiet,
 ) -> QuantResult:
     """Quantize a float model to integers with ranges measured on calibration data.
@@ -134,6 +136,7 @@ def quantize_static(
         calibrate_method: `MinMax`, `Percentile` or `Entropy`.
         calibration_providers: Execution providers for calibration; the CPU by default.
         calibrate_options: Options of the method, such as `{"percent": 99.99}`.
+        engine: How calibration is carried out: cores, memory, checkpoint, machines. Brings its own providers.
         track: Shows progress.
 
     Returns:
@@ -160,6 +163,12 @@ def quantize_static(
         calibrate_method=calibrate_method,
         calibrate_options=calibrate_options,
     )
+    if calibration_providers and engine is not None:
+        raise OptionError(
+            "calibration_providers and engine exclude each other: give the providers to the engine's backend"
+        )
+    if calibration_providers:
+        engine = Engine(backend=OrtBackend(threads=1, providers=tuple(calibration_providers)))
     model = load(model_input)
     if calibration_data_reader is None:
         raise OptionError("calibration_data_reader is missing: static quantization needs sample inputs")
@@ -169,9 +178,8 @@ def quantize_static(
         ):
             raise OptionError(f"model_output {str(model_output)!r} is the float model itself: give another name")
         check_writable(model_output)
-    backend = OrtBackend(threads=1, providers=tuple(calibration_providers or ("CPUExecutionProvider",)))
     data = batches(calibration_data_reader, signature(model))
-    result = quantize(model, data, recipe, backend=backend, track=track)
+    result = quantize(model, data, recipe, engine=engine, track=track)
     if model_output is not None:
         save(result.model, model_output, external_above=0 if use_external_data_format else MAX_PROTOBUF_BYTES)
     return result

@@ -46,6 +46,29 @@ def test_what_is_written_runs_and_carries_its_plan(run, files, tmp_path):
     assert embedded_plan(model).nodes["/stem/Conv"].status == "quantized"
 
 
+def test_a_checkpoint_is_gone_on_with(run, files, tmp_path):
+    quantize(run, files, "--checkpoint", "calibration.npz")
+    first = (tmp_path / "out.onnx").read_bytes()
+    stored = (tmp_path / "calibration.npz").read_bytes()
+    quantize(run, files, "--checkpoint", "calibration.npz")
+    assert (tmp_path / "out.onnx").read_bytes() == first
+    assert (tmp_path / "calibration.npz").read_bytes() == stored
+    refused = run(
+        "quantize",
+        files.model,
+        "--data",
+        files.calibration,
+        "-o",
+        "o.onnx",
+        "--checkpoint",
+        "calibration.npz",
+        "--calibrate",
+        "entropy",
+        code=2,
+    )
+    assert "checkpoint 'calibration.npz' was made with another options: its hash is " in refused.stderr
+
+
 def test_types_and_granularity(run, files):
     quantize(run, files, "--per-channel", "--activation-type", "int8", "--weight-type", "int8")
     found = grids("out.onnx")

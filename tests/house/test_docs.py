@@ -211,7 +211,7 @@ def rows_for(verb: str) -> dict[str, list[str]]:
     own = section(f"quantlab {verb}")
     shared = [
         section(title)
-        for title in ("Grids and ranges", "Which nodes", "Folders of images", "Running")
+        for title in ("Grids and ranges", "Which nodes", "Folders of images", "Running", "Long calibrations")
         if f"[{title.lower()}](#{slug(title)})" in own
     ]
     rows = {}

@@ -82,6 +82,7 @@ def test_every_kernel_dispatches_by_choice_and_size(name, monkeypatch):
         monkeypatch.setattr(module, name, stand_in)
     few, many = np.zeros(4, np.float32), np.zeros(20_000, np.float32)
     rest = {"min_max": 0, "min_max_axis": 1, "dequantize": 2, "histogram": 3, "lattice_histogram": 3}
+    rest |= {"min_max_lattice": 3, "kl_divergences": 1, "mse_curve": 4}
     rest |= {"dequantize_axis": 3, "fake_quant": 4, "fake_quant_axis": 5, "quantize": 5, "quantize_axis": 6}
     call = getattr(kernels, name)
     others = [0] * rest[name]

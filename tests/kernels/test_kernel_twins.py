@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from quantlab import kernels
 from quantlab_kernels import compiled, reference
-from tests.kernels.kernel_cases import GRIDS, arrays, grids, outcome
+from tests.kernels.kernel_cases import GRIDS, arrays, bits, grids, outcome
 
 Draw = Callable[..., Any]
 
@@ -76,9 +76,34 @@ def _min_max_axis(draw: Draw) -> tuple[Any, ...]:
     return x, draw(st.integers(-x.ndim, x.ndim - 1))
 
 
+def _counts(draw: Draw) -> tuple[Any, ...]:
+    seed, size = draw(st.integers(0, 2**16)), draw(st.integers(1, 400))
+    rng = np.random.default_rng(seed)
+    scale = draw(st.sampled_from([1, 10, 10**6, 10**12]))
+    counts = rng.integers(-1 if draw(st.integers(0, 9)) == 0 else 0, scale, size, endpoint=True)
+    counts[rng.random(size) < draw(st.sampled_from([0.0, 0.3, 0.95]))] = 0
+    return counts, draw(st.one_of(st.integers(0, 20), st.sampled_from([128, 256, 65_536])))
+
+
+def _curve(draw: Draw) -> tuple[Any, ...]:
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    start, size = draw(st.integers(-300, 300)), draw(st.integers(0, 300))
+    halves = start + np.flatnonzero(rng.random(size) < draw(st.sampled_from([0.1, 0.5, 1.0])))
+    x = (halves + (rng.random(halves.size) if draw(st.booleans()) else 0)) / 2
+    share = rng.integers(0, 1000, x.size).astype(np.float64) / draw(st.sampled_from([1, 1000]))
+    grids = draw(st.integers(0, 40))
+    step = rng.choice([0.25, 0.5, 1.0, 1.7, 30.0, 1e-9, 1e9], grids) * rng.choice([1.0, 1.01], grids)
+    levels = draw(st.sampled_from([1, 2, 3, 15, 16, 255]))
+    first = rng.choice([0.0, -(levels - 1) / 2, -float(levels // 2), -float(levels), 5.0], grids)
+    return x, share, step, first, levels
+
+
 ARGUMENTS: dict[str, list[Callable[[Draw], tuple[Any, ...]]]] = {
     "min_max": [lambda draw: (draw(arrays()),)],
     "min_max_axis": [_min_max_axis],
+    "min_max_lattice": [_lattice, _covering_lattice],
+    "kl_divergences": [_counts],
+    "mse_curve": [_curve],
     "lattice_histogram": [_lattice, _covering_lattice],
     "histogram": [_histogram],
     "fake_quant": [lambda draw: _tensor(draw, store=False)],
@@ -129,6 +154,39 @@ def test_large_histograms_agree_whatever_lies_on_the_edges(dtype, kind, bins):
     values, lo, hi = made[kind]
     args = (values.astype(dtype), lo, hi, bins)
     assert outcome(compiled.histogram, *args) == outcome(reference.histogram, *args)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    "kind", ["inside", "outside at once", "outside at last", "not finite", "both", "outside, then NaN"]
+)
+def test_the_pass_for_streams_agrees_over_many_blocks(dtype, kind):
+    x = np.maximum(np.random.default_rng(7).standard_normal(20_001), -1).astype(dtype)
+    if kind in ("not finite", "both"):
+        x[[3, 9_000, 20_000]] = np.nan, np.inf, -np.inf
+    if kind in ("outside at last", "both"):
+        x[-2] = 9.0
+    if kind in ("outside at once", "outside, then NaN"):
+        x[0] = -9.0
+    if kind == "outside, then NaN":
+        x[15_000] = np.nan
+    x.flags.writeable = False
+    for exponent, first, bins in ((-8, -2048, 4096), (-13, -65_536, 131_072)):
+        got = compiled.min_max_lattice(x, exponent, first, bins)
+        assert (got.counts is None) == (kind.startswith("outside") or kind == "both")
+        assert bits(got) == bits(reference.min_max_lattice(x, exponent, first, bins))
+
+
+@pytest.mark.parametrize("levels", [2, 128, 256])
+@pytest.mark.parametrize("kind", ["normal", "relu", "gaps"])
+def test_sweeps_of_many_bins_agree(levels, kind):
+    values = np.random.default_rng(7).standard_normal(200_000)
+    values = {"normal": np.abs(values), "relu": np.maximum(values, 0), "gaps": np.round(np.abs(values), 2)}[kind]
+    counts = np.histogram(values, 2048)[0]
+    assert outcome(compiled.kl_divergences, counts, levels) == outcome(reference.kl_divergences, counts, levels)
+    step = np.arange(1, 2049) / (levels - 1)
+    args = (np.arange(2048) + 0.5, counts.astype(np.float64), step, np.zeros(2048), levels)
+    assert outcome(compiled.mse_curve, *args) == outcome(reference.mse_curve, *args)
 
 
 @pytest.mark.parametrize("grid", GRIDS)

@@ -24,6 +24,7 @@ from quantlab.arrays import QParams, QuantSpec
 from quantlab.backend import OrtBackend
 from quantlab.graph import captured, subgraphs
 from quantlab.plan import QuantPlan, Recipe, RecipeRule, TensorPlan, activation_spec, weight_spec
+from quantlab.workflow.engine import Engine
 from quantlab.workflow.quantize import Prepared, QuantResult, calibrate, decide, prepare_for, write
 
 Array = npt.NDArray[Any]
@@ -143,9 +144,8 @@ def quantized(case: Case, scheme: Scheme = INT8, *, rules: Sequence[RecipeRule] 
     """Quantize a case with ranges measured on the graph as it stands."""
     recipe = scheme.recipe(op_types=case.op_types, rules=rules)
     prepared = prepare_for(case.model(), recipe)
-    plan = calibrate(
-        prepared, decide(prepared, recipe), case.batches(), recipe, backend=OrtBackend(optimize=False, threads=1)
-    )
+    engine = Engine(backend=OrtBackend(optimize=False, threads=1))
+    plan = calibrate(prepared, decide(prepared, recipe), case.batches(), recipe, engine=engine)
     return write(prepared, plan)
 
 

@@ -52,7 +52,9 @@ def test_same_nodes_and_bytes_as_onnxruntime_quantization(options, tmp_path):
     prepared = quantlab.prepare_for(quantlab.load(demo.float_model()), recipe)
     plan = quantlab.decide(prepared, recipe)
     # The peer calibrates on the unoptimized graph; optimizing it moves ranges by a few float32 roundings.
-    plan = quantlab.calibrate(prepared, plan, SAMPLES, recipe, backend=OrtBackend(optimize=False))
+    plan = quantlab.calibrate(
+        prepared, plan, SAMPLES, recipe, engine=quantlab.Engine(backend=OrtBackend(optimize=False))
+    )
     ours = quantlab.write(prepared, plan).model
     quantlab.save(prepared.model, tmp_path / "float.onnx")
     types = {name: getattr(peer.QuantType, options.get(name, "QInt8")) for name in ("activation_type", "weight_type")}

@@ -18,76 +18,26 @@ The threshold is the upper edge of bin i - 1 for the i with the least D_i, L <= 
 - Clipped counts go to bin k. Migacz adds them to bin i - 1, where they make the divergence infinite if that bin is
   empty, so that a single far outlier leaves no threshold but itself. Where bin i - 1 is not empty, both are the same.
 
-Source: Migacz 2017, "8-bit Inference with TensorRT". The fast form splits D into sums over bins and over levels, and
-takes each from a prefix sum.
+Source: Migacz 2017, "8-bit Inference with TensorRT". The fast form, `quantlab.kernels.kl_divergences`, splits D
+into sums over bins and over levels, and takes each from a prefix sum.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from quantlab import kernels
 from quantlab.arrays import QuantSpec, Range
 from quantlab.calibration.histogram import DEFAULT_BINS, LEAST_BINS, Histogram
-from quantlab.calibration.lattice import Bins, Counts
-from quantlab.calibration.rule import calibrators, provenance, require_histogram, within
+from quantlab.calibration.lattice import Bins
+from quantlab.calibration.rule import about_zero, calibrators, provenance, require_flag, require_histogram, within
 from quantlab.calibration.statistic import Statistic
 from quantlab.errors import OptionError
 
-Floats = npt.NDArray[np.float64]
-
 # Nats by which divergences may differ and still count as equal.
 TIE = 1e-12
-# Numbers to work on at a time: few enough to stay in the cache of one core.
-BLOCK = 1 << 15
-
-
-def divergences(counts: Counts, levels: int) -> Floats:
-    """Compute the divergence of every threshold, from prefix sums.
-
-    With C, Z, H the prefix sums of c, 1[c > 0] and c log c, N the total, S and z the counts and the non-empty bins of
-    a level, and * marking the level of bin k:
-
-        N D_i = H_i - c_k log c_k + (c_k + t) log(c_k + t) - sum_levels S log(S / z) - t log(S* / z*) + N log(C_i / N)
-
-    Args:
-        counts: Shape (n,), none below 0, not all 0; the first bin begins at zero.
-        levels: How many levels the kept bins are laid on.
-
-    Returns:
-        Divergences in nats, of shape (n - min(levels, n) + 1,); the first is that of keeping `min(levels, n)` bins,
-        the last that of keeping all. A threshold that keeps no value at all has an infinite one.
-    """
-    fewest, total = min(levels, counts.size), float(counts.sum())
-    below, occupied = _prefix(counts), _prefix((counts > 0).astype(np.int64))
-    entropy = np.concatenate([[0.0], np.cumsum(_x_log_x(counts.astype(np.float64)))])
-    last = np.maximum.accumulate(np.where(counts > 0, np.arange(counts.size), 0))
-    result = np.full(counts.size - fewest + 1, np.inf)
-    keeping = np.flatnonzero(below[fewest:] > 0) + fewest
-    steps = np.arange(levels + 1)
-    rows = max(1, BLOCK // levels)
-    for kept in (keeping[start : start + rows] for start in range(0, keeping.size, rows)):
-        # Level g holds the bins from ceil(g i / L) on.
-        cuts = -(-(steps * kept[:, None]) // levels)
-        mass, filled = np.diff(below[cuts]).astype(np.float64), np.diff(occupied[cuts])
-        # Empty levels have mass 0 and add nothing, whatever their logarithm.
-        log_level = np.log(np.where(filled > 0, mass / np.maximum(filled, 1), 1.0))
-        end = last[kept - 1]
-        clipped, at_end = total - below[kept], counts[end].astype(np.float64)
-        own = entropy[kept] - _x_log_x(at_end) + _x_log_x(at_end + clipped)
-        cross = (mass * log_level).sum(axis=1) + clipped * log_level[np.arange(kept.size), end * levels // kept]
-        result[kept - fewest] = (own - cross) / total + np.log(below[kept] / total)
-    return np.asarray(np.maximum(result, 0.0))
-
-
-def _prefix(values: Counts) -> Counts:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(values)])
-
-
-def _x_log_x(x: Floats) -> Floats:
-    return x * np.log(np.where(x > 0, x, 1.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +72,7 @@ def search(bins: Bins, levels: int) -> Search:
     counts = bins.counts.copy()
     if counts.size > 1:
         counts[0] = counts[1]
-    all_divergences = divergences(counts, levels)
+    all_divergences = kernels.kl_divergences(counts, levels)
     best = int(np.flatnonzero(all_divergences <= all_divergences.min() + TIE)[-1])
     return Search(
         threshold=bins.edge(0.0, min(levels, len(bins)) + best),
@@ -155,6 +105,7 @@ class EntropyRule:
     Attributes:
         bins: Most bins from zero to the largest absolute value, at least 8. More than half as many are used. Types
             with as many levels as there are bins, such as int16, leave only one threshold, the largest absolute value.
+        symmetric: Widen the range until it mirrors at zero; half of the levels then lie on each side.
 
     Raises:
         OptionError: `bins` is out of its limits.
@@ -169,10 +120,12 @@ class EntropyRule:
     """
 
     bins: int = DEFAULT_BINS
+    symmetric: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.bins, bool) or not isinstance(self.bins, int) or self.bins < LEAST_BINS:
             raise OptionError(f"bins must be an integer of at least {LEAST_BINS}, got {self.bins!r}")
+        require_flag("symmetric", self.symmetric)
 
     def empty(self) -> Histogram:
         """Return an empty `Histogram`, of as many bins for each sign."""
@@ -180,6 +133,7 @@ class EntropyRule:
 
     def _search(self, seen: Statistic, spec: QuantSpec) -> tuple[Histogram, Search]:
         seen = require_histogram(seen, "entropy")
+        spec = replace(spec, symmetric=spec.symmetric or self.symmetric)
         return seen, search(seen.folded_from_zero(self.bins), levels_from_zero(seen, spec))
 
     def range(self, seen: Statistic, spec: QuantSpec) -> Range:
@@ -197,7 +151,7 @@ class EntropyRule:
             OptionError: The statistic is no histogram.
         """
         seen, found = self._search(seen, spec)
-        return within(-found.threshold, found.threshold, seen)
+        return about_zero(within(-found.threshold, found.threshold, seen), self.symmetric)
 
     def explain(self, seen: Statistic, spec: QuantSpec) -> str:
         """Return one line that says how the range came about; arguments and errors as for `range`."""
@@ -206,6 +160,6 @@ class EntropyRule:
         return provenance(
             f"entropy of {seen.count:,} values, {found.tried:,} {thresholds} tried on {found.size:,} bins of |x| for "
             f"{found.levels:,} levels, divergence {found.divergence:.3g}",
-            within(-found.threshold, found.threshold, seen),
+            about_zero(within(-found.threshold, found.threshold, seen), self.symmetric),
             seen,
         )

@@ -25,7 +25,7 @@ import numpy as np
 from quantlab.arrays import QuantSpec, Range
 from quantlab.calibration.histogram import DEFAULT_BINS, Histogram
 from quantlab.calibration.lattice import Bins
-from quantlab.calibration.rule import calibrators, provenance, require_histogram, within
+from quantlab.calibration.rule import about_zero, calibrators, provenance, require_flag, require_histogram, within
 from quantlab.calibration.statistic import Statistic
 from quantlab.errors import OptionError
 
@@ -64,6 +64,7 @@ class PercentileRule:
             99.999 cuts exactly 1 value in 100,000.
         tails: `"magnitude"` cuts the largest absolute values, `"each"` half of the share at each end.
         max_bins: Most bins of the histogram; the cut is exact to one bin.
+        symmetric: Widen the range until it mirrors at zero; the tails are then cut by magnitude.
 
     Raises:
         OptionError: An option is out of its limits.
@@ -79,6 +80,7 @@ class PercentileRule:
     percent: float = 99.999
     tails: Tails = "magnitude"
     max_bins: int = DEFAULT_BINS
+    symmetric: bool = False
 
     def __post_init__(self) -> None:
         number = isinstance(self.percent, int | float) and not isinstance(self.percent, bool)
@@ -87,6 +89,7 @@ class PercentileRule:
         if self.tails not in get_args(Tails):
             raise OptionError(f"tails must be one of {', '.join(map(repr, get_args(Tails)))}, got {self.tails!r}")
         Histogram(max_bins=self.max_bins)
+        require_flag("symmetric", self.symmetric)
 
     def empty(self) -> Histogram:
         """Return an empty `Histogram`."""
@@ -107,6 +110,9 @@ class PercentileRule:
             OptionError: The statistic is no histogram.
         """
         seen = require_histogram(seen, "percentile")
+        return about_zero(self._kept(seen, spec), self.symmetric)
+
+    def _kept(self, seen: Histogram, spec: QuantSpec) -> Range:
         share = (100 - Fraction(str(float(self.percent)))) / 100 * seen.count
         bins = seen.bins
         if not share or bins is None:
@@ -121,7 +127,7 @@ class PercentileRule:
         return within(lower_cut(bins, share / 2), upper_cut(bins, share / 2), seen)
 
     def _by_magnitude(self, spec: QuantSpec) -> bool:
-        return spec.symmetric or self.tails == "magnitude"
+        return spec.symmetric or self.symmetric or self.tails == "magnitude"
 
     def explain(self, seen: Statistic, spec: QuantSpec) -> str:
         """Return one line that says how the range came about; arguments and errors as for `range`."""

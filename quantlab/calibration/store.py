@@ -1,0 +1,176 @@
+"""A statistics file is one .npz that holds the statistic of any number of tensors, exactly, and says what is in it.
+
+    header.npy       UTF-8 text as uint8: JSON with `format`, `version`, `meta` and, for each tensor, `name` and `kind`
+    <i>/<array>.npy  the plain arrays of the i-th tensor
+
+Tensors stand in the order of their names, numbers are little-endian, and nothing is compressed or dated: equal
+statistics make equal bytes, on every machine. Nothing in it is pickled, so that reading a foreign file runs no code.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from quantlab.calibration.statistic import Statistic, restore, statistics
+from quantlab.errors import DataError, OptionError
+
+FORMAT = "quantlab statistics"
+VERSION = 1
+HEADER = "header"
+# What the standard library and NumPy raise on bytes that are no archive, or no array.
+NO_ARCHIVE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError)
+NO_ARRAY = (KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
+
+File = str | Path | BinaryIO
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What a statistics file holds.
+
+    Attributes:
+        statistics: Tensor to statistic, in the order of the names.
+        meta: Whatever the writer put beside them, plain JSON values.
+    """
+
+    statistics: dict[str, Statistic]
+    meta: dict[str, Any]
+
+
+def save_statistics(file: File, seen: Mapping[str, Statistic], meta: Mapping[str, object] | None = None) -> None:
+    """Write statistics into one file.
+
+    A file at a path is not replaced atomically: write beside it and rename where a reader may come in between.
+
+    Args:
+        file: Path, or binary file open for writing.
+        seen: Tensor to statistic; a name may be any text.
+        meta: Plain JSON values to keep with them.
+
+    Raises:
+        OptionError: `meta` holds something that JSON does not have.
+        DataError: The file cannot be written.
+
+    Example:
+        >>> from quantlab.calibration import MinMax
+        >>> file = io.BytesIO()
+        >>> save_statistics(file, {"x": MinMax().update(np.ones(3))}, {"samples": 1})
+        >>> load_statistics(io.BytesIO(file.getvalue())).statistics["x"].count
+        3
+    """
+    content = _packed(seen, meta or {})
+    if not isinstance(file, str | Path):
+        file.write(content)
+        return
+    try:
+        Path(file).write_bytes(content)
+    except OSError as error:
+        raise DataError(f"statistics file {str(file)!r} cannot be written: {error.strerror or error}") from error
+
+
+def load_statistics(file: File) -> Stored:
+    """Read what `save_statistics` wrote.
+
+    Args:
+        file: Path, or binary file open for reading.
+
+    Returns:
+        Statistics equal to those that were saved, and what was kept with them.
+
+    Raises:
+        DataError: The file cannot be read, is truncated, corrupt or no statistics file, comes from a later version, or
+            holds a kind of statistic that is not known here.
+    """
+    label = f"statistics file {str(getattr(file, 'name', file))!r}"
+    try:
+        content = Path(file).read_bytes() if isinstance(file, str | Path) else file.read()
+    except OSError as error:
+        raise DataError(f"{label} cannot be read: {error.strerror or error}") from error
+    try:
+        return _unpacked(content)
+    except DataError as error:
+        raise DataError(f"{label}: {error}") from error
+    except (*NO_ARCHIVE, *NO_ARRAY) as error:
+        raise DataError(
+            f"{label} is truncated, corrupt or not one of quantlab's ({type(error).__name__}: {error}); "
+            "measure again, or give a file that save_statistics wrote"
+        ) from error
+
+
+def _packed(seen: Mapping[str, Statistic], meta: Mapping[str, object]) -> bytes:
+    ordered = sorted(seen.items())
+    tensors = [{"name": name, "kind": statistic.kind} for name, statistic in ordered]
+    try:
+        header = json.dumps(
+            {"format": FORMAT, "version": VERSION, "meta": dict(meta), "tensors": tensors}, allow_nan=False
+        )
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"meta must hold plain JSON values only: {error}") from error
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        _add(archive, HEADER, np.frombuffer(header.encode("ascii"), np.uint8))
+        for index, (_, statistic) in enumerate(ordered):
+            for name, array in sorted(statistic.arrays().items()):
+                _add(archive, f"{index}/{name}", array)
+    return whole.getvalue()
+
+
+def _add(archive: zipfile.ZipFile, name: str, array: npt.NDArray[Any]) -> None:
+    plain = io.BytesIO()
+    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    np.lib.format.write_array(plain, little, version=(1, 0), allow_pickle=False)
+    entry = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, whenever it is written
+    entry.create_system = 3  # else the bytes tell the operating system
+    archive.writestr(entry, plain.getvalue())
+
+
+def _unpacked(content: bytes) -> Stored:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members: dict[str, dict[str, npt.NDArray[Any]]] = {}
+        for entry in archive.namelist():
+            place, _, name = entry.removesuffix(".npy").rpartition("/")
+            members.setdefault(place, {})[name] = _array(archive, entry)
+    header = json.loads(members.pop("")[HEADER].tobytes().decode("ascii"))
+    if header["format"] != FORMAT:
+        raise DataError(f"it holds {header['format']!r}, not {FORMAT!r}")
+    if header["version"] != VERSION:
+        raise DataError(
+            f"it has format version {header['version']!r}, and this quantlab reads version {VERSION}; "
+            "measure again, or use the quantlab that wrote it"
+        )
+    seen: dict[str, Statistic] = {}
+    for index, tensor in enumerate(header["tensors"]):
+        seen[tensor["name"]] = _restored(tensor["name"], tensor["kind"], members.pop(str(index), {}))
+    if members:
+        raise DataError(f"it holds arrays of {len(members)} tensors more than its header names")
+    return Stored(statistics=seen, meta=dict(header["meta"]))
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
+    # The whole entry is read first, because its checksum is compared at its end.
+    array = np.asarray(np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False))
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _restored(tensor: str, kind: str, arrays: dict[str, npt.NDArray[Any]]) -> Statistic:
+    if kind not in statistics:
+        allowed = ", ".join(sorted(statistics))
+        raise DataError(
+            f"tensor {tensor!r} has a statistic of the unknown kind {kind!r} (known: {allowed}); "
+            "use the quantlab that wrote it"
+        )
+    try:
+        return restore(kind, arrays)
+    except DataError as error:
+        raise DataError(f"tensor {tensor!r}: {error}") from error
