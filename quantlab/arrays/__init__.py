@@ -1,13 +1,14 @@
 """Numbers without ONNX: types, grids, ranges, and arrays rounded onto grids. Pure NumPy."""
 
 from quantlab.arrays.affine import dequantize, fake_quant, quantize
-from quantlab.arrays.dtypes import DTYPES, INT4, INT8, INT16, INT32, UINT4, UINT8, UINT16, DType, dtype
+from quantlab.arrays.dtypes import BY_ONNX_CODE, DTYPES, INT4, INT8, INT16, INT32, UINT4, UINT8, UINT16, DType, dtype
 from quantlab.arrays.metrics import cosine, mse, ratio_from_db, sqnr, sqnr_from_powers
 from quantlab.arrays.packing import pack, unpack
 from quantlab.arrays.qparams import Degenerate, QParams, Range, include_zero, qparams_from_range, stack_ranges
 from quantlab.arrays.spec import QuantSpec
 
 __all__ = [
+    "BY_ONNX_CODE",
     "DTYPES",
     "INT4",
     "INT8",

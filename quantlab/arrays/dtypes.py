@@ -76,6 +76,9 @@ INT32 = _integer(32, True, 6, 10)
 
 DTYPES: dict[str, DType] = {row.name: row for row in (INT4, UINT4, INT8, UINT8, INT16, UINT16, INT32)}
 
+BY_ONNX_CODE: dict[int, DType] = {row.onnx_code: row for row in DTYPES.values()}
+"""`onnx.TensorProto.DataType` value to row."""
+
 
 def dtype(name: str | DType) -> DType:
     """Look a type up by name, in the spelling of NumPy or of onnxruntime's `QuantType`.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, ClassVar, NoReturn, Self
 
@@ -29,7 +29,7 @@ from quantlab.calibration.plain import (
     numbers,
     require_arrays,
 )
-from quantlab.calibration.statistic import FloatArray, MinMax, statistics
+from quantlab.calibration.statistic import FloatArray, MinMax, WithEnds, statistics
 from quantlab.errors import DataError, OptionError
 
 # All float64 numbers are multiples of 2**-1074.
@@ -47,41 +47,9 @@ def in_units(value: float) -> int:
     return numerator << (UNIT_BITS + 1 - denominator.bit_length())
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Ends:
-    """The observed ends beside an average, under the names of the `Statistic` protocol."""
-
-    ends: MinMax = field(default_factory=MinMax)
-
-    @property
-    def count(self) -> int:
-        """How many finite elements were seen."""
-        return self.ends.count
-
-    @property
-    def nan_count(self) -> int:
-        """How many elements were NaN."""
-        return self.ends.nan_count
-
-    @property
-    def inf_count(self) -> int:
-        """How many elements were infinite."""
-        return self.ends.inf_count
-
-    @property
-    def lo(self) -> float:
-        """Smallest finite element seen; +inf where there was none."""
-        return self.ends.lo
-
-    @property
-    def hi(self) -> float:
-        """Largest finite element seen; -inf where there was none."""
-        return self.ends.hi
-
-
 @statistics.register("moving_average")
 @dataclass(frozen=True, kw_only=True)
-class MovingAverage(_Ends):
+class MovingAverage(WithEnds):
     """The mean of the smallest and the mean of the largest elements of the batches.
 
     It depends on where the batches are cut, and on nothing else: each `update` is one batch. A batch without a finite
@@ -202,7 +170,7 @@ def require_constant(constant: object) -> None:
 
 @statistics.register("exponential_average")
 @dataclass(frozen=True, kw_only=True)
-class ExponentialAverage(_Ends):
+class ExponentialAverage(WithEnds):
     """The ends of the batches, of which each new one counts with the same weight and old ones fade.
 
     Attributes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from quantlab import kernels
 from quantlab.calibration.lattice import Bins, Counts, bin_of, bins_between, lattice_exponent
 from quantlab.calibration.plain import PlainArrays, integers, require_arrays
-from quantlab.calibration.statistic import FloatArray, MinMax, checked, statistics
+from quantlab.calibration.statistic import FloatArray, MinMax, WithEnds, checked, statistics
 from quantlab.errors import DataError, OptionError
 
 DEFAULT_BINS = 4096
@@ -30,7 +30,7 @@ LEAST_BINS = 8
 
 @statistics.register("histogram")
 @dataclass(frozen=True, kw_only=True)
-class Histogram:
+class Histogram(WithEnds):
     """Counts of everything seen, between the observed ends.
 
     At most `max_bins` bins are used, and at least about half as many unless the values lie so close together that a
@@ -62,37 +62,11 @@ class Histogram:
     ordered: ClassVar[bool] = False
 
     max_bins: int = DEFAULT_BINS
-    ends: MinMax = field(default_factory=MinMax)
     bins: Bins | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.max_bins, bool) or not isinstance(self.max_bins, int) or self.max_bins < LEAST_BINS:
             raise OptionError(f"max_bins must be an integer of at least {LEAST_BINS}, got {self.max_bins!r}")
-
-    @property
-    def count(self) -> int:
-        """How many finite elements were seen."""
-        return self.ends.count
-
-    @property
-    def nan_count(self) -> int:
-        """How many elements were NaN."""
-        return self.ends.nan_count
-
-    @property
-    def inf_count(self) -> int:
-        """How many elements were infinite."""
-        return self.ends.inf_count
-
-    @property
-    def lo(self) -> float:
-        """Smallest finite element seen; +inf where there was none."""
-        return self.ends.lo
-
-    @property
-    def hi(self) -> float:
-        """Largest finite element seen; -inf where there was none."""
-        return self.ends.hi
 
     @property
     def counts(self) -> Counts:

@@ -26,7 +26,7 @@ from quantlab.arrays import Range
 from quantlab.calibration.lattice import Counts
 from quantlab.calibration.plain import PlainArrays, integers, numbers, require_arrays
 from quantlab.calibration.rule import require_values
-from quantlab.calibration.statistic import FloatArray, MinMax, Statistic, checked, statistics
+from quantlab.calibration.statistic import FloatArray, MinMax, Statistic, WithEnds, checked, statistics
 from quantlab.errors import DataError, OptionError
 
 # The peer's histogram has no upper limit, and a first array of tiny values makes it need more than any memory.
@@ -35,7 +35,7 @@ MOST_BINS = 1 << 24
 
 @statistics.register("onnxruntime_histogram")
 @dataclass(frozen=True, kw_only=True, eq=False)
-class OnnxruntimeHistogram:
+class OnnxruntimeHistogram(WithEnds):
     """Counts as onnxruntime.quantization makes them.
 
     Invariants:
@@ -63,7 +63,6 @@ class OnnxruntimeHistogram:
 
     bins: int
     absolute: bool = False
-    ends: MinMax = field(default_factory=MinMax)
     counts: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
     edges: FloatArray = field(default_factory=lambda: np.zeros(0, np.float32))
     threshold: float = 0.0
@@ -85,31 +84,6 @@ class OnnxruntimeHistogram:
 
     def __hash__(self) -> int:
         return hash(self._image())
-
-    @property
-    def count(self) -> int:
-        """How many finite elements were seen."""
-        return self.ends.count
-
-    @property
-    def nan_count(self) -> int:
-        """How many elements were NaN."""
-        return self.ends.nan_count
-
-    @property
-    def inf_count(self) -> int:
-        """How many elements were infinite."""
-        return self.ends.inf_count
-
-    @property
-    def lo(self) -> float:
-        """Smallest finite element seen; +inf where there was none."""
-        return self.ends.lo
-
-    @property
-    def hi(self) -> float:
-        """Largest finite element seen; -inf where there was none."""
-        return self.ends.hi
 
     def update(self, x: FloatArray) -> Self:
         """Return the statistic with one more array in it, as after one more call of `collect`.

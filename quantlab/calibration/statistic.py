@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -203,6 +203,42 @@ class MinMax:
         lo, hi = arrays["ends"].tolist()
         require_ends(cls.kind, arrays["counts"], lo, hi)
         return cls(count=count, nan_count=nan_count, inf_count=inf_count, lo=lo, hi=hi)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithEnds:
+    """The observed ends beside something else, under the names of the `Statistic` protocol.
+
+    Attributes:
+        ends: Observed ends and the numbers of finite, NaN and infinite elements.
+    """
+
+    ends: MinMax = field(default_factory=MinMax)
+
+    @property
+    def count(self) -> int:
+        """How many finite elements were seen."""
+        return self.ends.count
+
+    @property
+    def nan_count(self) -> int:
+        """How many elements were NaN."""
+        return self.ends.nan_count
+
+    @property
+    def inf_count(self) -> int:
+        """How many elements were infinite."""
+        return self.ends.inf_count
+
+    @property
+    def lo(self) -> float:
+        """Smallest finite element seen; +inf where there was none."""
+        return self.ends.lo
+
+    @property
+    def hi(self) -> float:
+        """Largest finite element seen; -inf where there was none."""
+        return self.ends.hi
 
 
 def checked(x: FloatArray | np.floating[Any]) -> FloatArray:

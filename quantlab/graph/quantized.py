@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from quantlab.arrays import DTYPES, QParams, QuantSpec
+from quantlab.arrays import BY_ONNX_CODE, QParams, QuantSpec
 from quantlab.graph.view import GraphView
-
-_BY_CODE = {row.onnx_code: row for row in DTYPES.values()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +54,7 @@ def _grid(node: onnx.NodeProto, view: GraphView) -> QParams | None:
     scale = view.constant(node.input[1])
     has_zero = len(node.input) > 2 and bool(node.input[2])
     code = view.element_type(node.input[2] if has_zero else node.input[0])
-    kind = _BY_CODE.get(code or 0)
+    kind = BY_ONNX_CODE.get(code or 0)
     if scale is None or kind is None or scale.ndim > 1:
         return None
     zero = view.constant(node.input[2]) if has_zero else np.zeros(scale.shape, kind.storage)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from quantlab.arrays import DTYPES, DType, pack, unpack
+from quantlab.arrays import BY_ONNX_CODE, DType, pack, unpack
 
 FLOATS: dict[int, np.dtype[Any]] = {
     onnx.TensorProto.FLOAT: np.dtype(np.float32),
@@ -17,8 +17,6 @@ FLOATS: dict[int, np.dtype[Any]] = {
     onnx.TensorProto.DOUBLE: np.dtype(np.float64),
 }
 """ONNX codes of the floating-point types that can be quantized."""
-
-_BY_CODE = {row.onnx_code: row for row in DTYPES.values()}
 
 
 def to_array(tensor: onnx.TensorProto) -> npt.NDArray[Any]:
@@ -30,7 +28,7 @@ def to_array(tensor: onnx.TensorProto) -> npt.NDArray[Any]:
     Returns:
         Array of the tensor's shape; 4-bit values come unpacked in 8-bit integers.
     """
-    row = _BY_CODE.get(tensor.data_type)
+    row = BY_ONNX_CODE.get(tensor.data_type)
     if row is None or row.bits >= 8:
         return numpy_helper.to_array(tensor)
     raw = tensor.raw_data or bytes(byte & 0xFF for byte in tensor.int32_data)
