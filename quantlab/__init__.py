@@ -13,26 +13,34 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from quantlab.arrays import QParams, QuantSpec, Range, dequantize, fake_quant, qparams_from_range
     from quantlab.backend import OrtBackend
+    from quantlab.calibration import RangeTable, load_ranges, save_ranges
     from quantlab.data import batches
     from quantlab.errors import QuantlabError, QuantlabWarning
     from quantlab.graph.files import load, save
     from quantlab.plan import QuantPlan, Recipe, RecipeRule
+    from quantlab.workflow.calibration import calibrate_ranges, collect_statistics, ranges_of
     from quantlab.workflow.compare import Comparison, compare
     from quantlab.workflow.engine import Engine
     from quantlab.workflow.explain import explain
+    from quantlab.workflow.fuse import FuseResult, fuse
+    from quantlab.workflow.preprocess import PreProcessed, quant_pre_process
     from quantlab.workflow.quantize import QuantResult, calibrate, decide, prepare_for, quantize, write
     from quantlab.workflow.static import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 _HOMES = {
     "quantlab.arrays": ("QParams", "QuantSpec", "Range", "dequantize", "fake_quant", "qparams_from_range"),
     "quantlab.backend": ("OrtBackend",),
+    "quantlab.calibration": ("RangeTable", "load_ranges", "save_ranges"),
     "quantlab.data": ("batches",),
     "quantlab.errors": ("QuantlabError", "QuantlabWarning"),
     "quantlab.graph.files": ("load", "save"),
     "quantlab.plan": ("QuantPlan", "Recipe", "RecipeRule"),
+    "quantlab.workflow.calibration": ("calibrate_ranges", "collect_statistics", "ranges_of"),
     "quantlab.workflow.compare": ("Comparison", "compare"),
     "quantlab.workflow.engine": ("Engine",),
     "quantlab.workflow.explain": ("explain",),
+    "quantlab.workflow.fuse": ("FuseResult", "fuse"),
+    "quantlab.workflow.preprocess": ("PreProcessed", "quant_pre_process"),
     "quantlab.workflow.quantize": ("QuantResult", "calibrate", "decide", "prepare_for", "quantize", "write"),
     "quantlab.workflow.static": ("CalibrationMethod", "QuantFormat", "QuantType", "quantize_static"),
 }
@@ -42,7 +50,9 @@ __all__ = [
     "CalibrationMethod",
     "Comparison",
     "Engine",
+    "FuseResult",
     "OrtBackend",
+    "PreProcessed",
     "QParams",
     "QuantFormat",
     "QuantPlan",
@@ -52,21 +62,29 @@ __all__ = [
     "QuantlabError",
     "QuantlabWarning",
     "Range",
+    "RangeTable",
     "Recipe",
     "RecipeRule",
     "batches",
     "calibrate",
+    "calibrate_ranges",
+    "collect_statistics",
     "compare",
     "decide",
     "dequantize",
     "explain",
     "fake_quant",
+    "fuse",
     "load",
+    "load_ranges",
     "prepare_for",
     "qparams_from_range",
+    "quant_pre_process",
     "quantize",
     "quantize_static",
+    "ranges_of",
     "save",
+    "save_ranges",
     "write",
 ]
 

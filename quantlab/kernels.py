@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from quantlab.errors import OptionError, nearest
 from quantlab_kernels import reference
 from quantlab_kernels.checks import Counts, Doubles, Floats, Integers
-from quantlab_kernels.reference import AxisMinMax, MinMax, MinMaxLattice
+from quantlab_kernels.reference import AxisMinMax, MinMax, MinMaxLattice, Packed4Bit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,6 +47,10 @@ CROSSOVER: Mapping[str, int] = MappingProxyType(
         "quantize_axis": 1_000,
         "dequantize": 2_000,
         "dequantize_axis": 1_000,
+        "fake_quant_block": 1_000,
+        "quantize_block": 1_000,
+        "dequantize_block": 1_000,
+        "quantize_pack_4bit": 1_000,
     }
 )
 """Every kernel and the number of elements from which `auto` prefers its twin.
@@ -61,12 +65,15 @@ __all__ = [
     "AxisMinMax",
     "MinMax",
     "MinMaxLattice",
+    "Packed4Bit",
     "active",
     "choice",
     "dequantize",
     "dequantize_axis",
+    "dequantize_block",
     "fake_quant",
     "fake_quant_axis",
+    "fake_quant_block",
     "histogram",
     "kl_divergences",
     "lattice_histogram",
@@ -76,6 +83,8 @@ __all__ = [
     "mse_curve",
     "quantize",
     "quantize_axis",
+    "quantize_block",
+    "quantize_pack_4bit",
     "using",
 ]
 
@@ -277,7 +286,7 @@ def mse_curve(
     `quantlab_kernels.sweeps.mse_curve` has the formula.
 
     Args:
-        x: Middles of the bins, shape (n,), in bin widths: ascending, at most one in each half bin [k / 2, (k + 1) / 2).
+        x: Middles of the bins, shape (n,), in bin widths: ascending, at most one in each bin [k, k + 1).
         share: Weights of the points, for instance their shares of all values, shape (n,).
         step: Steps of the grids in bin widths, above 0, shape (T,).
         first: First levels of the grids, in steps, shape (T,).
@@ -438,6 +447,117 @@ def dequantize_axis(q: Integers, scale: Floats, zero_point: ArrayLike, axis: int
         numpy.exceptions.AxisError: `axis` is out of range.
     """
     return _pick(reference.dequantize_axis, q.size)(q, scale, zero_point, axis)
+
+
+def fake_quant_block(
+    x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, block_size: int, qmin: int, qmax: int
+) -> Floats:
+    """Fake-quantize with one scale and zero point for each block of neighbours along `axis`.
+
+    Args:
+        x: Array of one dimension or more, float16, float32 or float64 (rounded to float32 first).
+        scale: Steps, float32 or float16: shape of x with ceil(C / block_size) in place of the length C of the axis.
+        zero_point: Integers of the shape of scale.
+        axis: The axis that is cut into blocks; negative counts from the last.
+        block_size: Neighbours that share a scale, 1 or more; the last block may be shorter.
+        qmin: Smallest integer of the grid.
+        qmax: Largest integer of the grid.
+
+    Returns:
+        Array of the shape and dtype of x.
+
+    Raises:
+        TypeError: `x` is not a float array.
+        ValueError: A shape does not fit, block_size is below 1, or qmin is above qmax.
+        numpy.exceptions.AxisError: `axis` is out of range.
+    """
+    return _pick(reference.fake_quant_block, x.size)(x, scale, zero_point, axis, block_size, qmin, qmax)
+
+
+def quantize_block(
+    x: Floats,
+    scale: Floats,
+    zero_point: ArrayLike,
+    axis: int,
+    block_size: int,
+    qmin: int,
+    qmax: int,
+    dtype: DTypeLike,
+) -> Integers:
+    """Quantize with one scale and zero point for each block of neighbours along `axis`.
+
+    Args:
+        x: Array of one dimension or more, float16, float32 or float64.
+        scale: Steps, float32 or float16: shape of x with ceil(C / block_size) in place of the length C of the axis.
+        zero_point: Integers of the shape of scale.
+        axis: The axis that is cut into blocks; negative counts from the last.
+        block_size: Neighbours that share a scale, 1 or more; the last block may be shorter.
+        qmin: Smallest integer of the grid.
+        qmax: Largest integer of the grid.
+        dtype: Storage: int8, uint8, int16, uint16 or int32.
+
+    Returns:
+        Array of the shape of x and the given dtype.
+
+    Raises:
+        TypeError: `x` is not a float array, or `dtype` is not one of the five.
+        ValueError: A shape does not fit, block_size is below 1, qmin is above qmax, or the dtype cannot store both.
+        numpy.exceptions.AxisError: `axis` is out of range.
+
+    Example:
+        >>> x = np.array([1.0, 2.0, 30.0, 40.0, 500.0], np.float32)
+        >>> scale = np.array([1.0, 10.0, 100.0], np.float32)
+        >>> quantize_block(x, scale, np.zeros(3, int), 0, 2, -8, 7, np.int8).tolist()
+        [1, 2, 3, 4, 5]
+    """
+    return _pick(reference.quantize_block, x.size)(x, scale, zero_point, axis, block_size, qmin, qmax, dtype)
+
+
+def dequantize_block(q: Integers, scale: Floats, zero_point: ArrayLike, axis: int, block_size: int) -> Floats:
+    """Turn integers back into values with one scale and zero point for each block of neighbours along `axis`.
+
+    Args:
+        q: Array of one dimension or more, int8, uint8, int16, uint16 or int32.
+        scale: Steps, float32 or float16: shape of q with ceil(C / block_size) in place of the length C of the axis.
+        zero_point: Integers of the shape of scale.
+        axis: The axis that is cut into blocks; negative counts from the last.
+        block_size: Neighbours that share a scale, 1 or more; the last block may be shorter.
+
+    Returns:
+        Array of the shape of q and the dtype of scale.
+
+    Raises:
+        TypeError: `q` is not of one of the five dtypes.
+        ValueError: A shape does not fit, or block_size is below 1.
+        numpy.exceptions.AxisError: `axis` is out of range.
+    """
+    return _pick(reference.dequantize_block, q.size)(q, scale, zero_point, axis, block_size)
+
+
+def quantize_pack_4bit(weight: Floats, block_size: int, symmetric: bool) -> Packed4Bit:
+    """Round a weight to 4 bits in blocks along its rows and pack it: the bytes of onnxruntime's quantize_matmul_4bits.
+
+    `quantlab_kernels.blocks.quantize_pack_4bit` has the formulas. The twin packs large weights on all cores.
+
+    Args:
+        weight: Shape (K, N), float32 or float16.
+        block_size: Rows that share a scale: 16, 32, 64, 128 or 256.
+        symmetric: Whether the zero point is 8 everywhere; scales may be negative then.
+
+    Returns:
+        `Packed4Bit(packed, scale, zero_point)` of shapes (N, blocks, block_size / 2), (N, blocks) and
+        (N, ceil(blocks / 2)), as the operator MatMulNBits reads them; `zero_point` is None for symmetric blocks.
+
+    Raises:
+        TypeError: The weight is not float32 or float16.
+        ValueError: The weight does not have two dimensions, or the block size is not one of the five.
+
+    Example:
+        >>> made = quantize_pack_4bit(np.array([[-0.5], [0.0], [1.0]], np.float32), 16, symmetric=False)
+        >>> made.packed.shape, round(float(made.scale[0, 0]), 4), made.zero_point.tolist()
+        ((1, 1, 8), 0.1, [[133]])
+    """
+    return _pick(reference.quantize_pack_4bit, weight.size)(weight, block_size, symmetric)
 
 
 def _pick(kernel: Callable[P, R], size: int) -> Callable[P, R]:

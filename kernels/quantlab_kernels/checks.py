@@ -103,8 +103,8 @@ def require_points(x: Floats, share: Floats, step: Floats, first: Floats, levels
         raise ValueError(f"levels is {levels}; allowed are 1..2**32")
     if step.size and step.min() <= 0:
         raise ValueError(f"the smallest step is {step.min()}; steps are above 0")
-    if np.abs(x).max(initial=0.0) >= 2.0**31 or (np.diff(np.floor(2 * x)) < 1).any():
-        raise ValueError("points ascend, with at most one in each half bin, and lie within -2**31..2**31 bin widths")
+    if np.abs(x).max(initial=0.0) >= 2.0**31 or (np.diff(np.floor(x)) < 1).any():
+        raise ValueError("points ascend, with at most one in each bin, and lie within -2**31..2**31 bin widths")
 
 
 def widened(x: Floats, lo: float, hi: float, bins: int) -> Floats:

@@ -15,11 +15,40 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from quantlab_kernels import checks, loops, reference, sweeps
+from quantlab_kernels import checks, loops, reference, sweep_loops, sweeps
 from quantlab_kernels.checks import Counts, Doubles, Floats, Integers
+from quantlab_kernels.compiled_blocks import (
+    Packed4Bit,
+    dequantize_block,
+    fake_quant_block,
+    quantize_block,
+    quantize_pack_4bit,
+)
 from quantlab_kernels.reference import AxisMinMax, MinMax, MinMaxLattice
 
-__all__ = list(reference.__all__)
+__all__ = [
+    "AxisMinMax",
+    "MinMax",
+    "MinMaxLattice",
+    "Packed4Bit",
+    "dequantize",
+    "dequantize_axis",
+    "dequantize_block",
+    "fake_quant",
+    "fake_quant_axis",
+    "fake_quant_block",
+    "histogram",
+    "kl_divergences",
+    "lattice_histogram",
+    "min_max",
+    "min_max_axis",
+    "min_max_lattice",
+    "mse_curve",
+    "quantize",
+    "quantize_axis",
+    "quantize_block",
+    "quantize_pack_4bit",
+]
 
 _NARROW = 32
 """Rows shorter than this are unrolled into columns."""
@@ -68,9 +97,11 @@ _FLOAT32_VANISHES = 1074 - 149
 
 
 def lattice_histogram(x: Floats, exponent: int, first_bin: int, bins: int) -> Counts:
-    """Twin of `reference.lattice_histogram`."""
+    """Twin of `reference.lattice_histogram`; bins whose numbers take more than 16 bits are left to the definition."""
     checks.require_floats(x)
     factor, first, end = _lattice(x.dtype, exponent, first_bin, bins)
+    if bins > loops.MOST_BINS:
+        return reference.lattice_histogram(x, exponent, first_bin, bins)
     values = _flat(x)
     if x.dtype == np.float16:
         values = values.astype(np.float32)
@@ -78,28 +109,29 @@ def lattice_histogram(x: Floats, exponent: int, first_bin: int, bins: int) -> Co
         # A negative number stays below zero if it is far enough from it.
         least = 2.0 ** (exponent - 1022)
         values = np.where((values < 0) & (values > -least), -least, values)
-    counts = _rows_of_counts(x, bins + 1)
+    counts = np.zeros(bins + 1, np.int64)
     loops.lattice_counts(values, factor, first, end, counts)
-    left_out = int(counts[:, bins].sum(dtype=np.int64))
+    left_out = int(counts[bins])
     if left_out and left_out != values.size - np.count_nonzero(np.isfinite(values)):
         raise checks.outside_lattice(exponent, first_bin, bins)
-    return _total(counts, bins)
+    return counts[:bins]
 
 
 def min_max_lattice(x: Floats, exponent: int, first_bin: int, bins: int) -> MinMaxLattice:
-    """Twin of `reference.min_max_lattice`; numbers that would vanish on scaling are left to the definition."""
+    """Twin of `reference.min_max_lattice`; wide bin numbers and values that vanish on scaling go to the definition."""
     checks.require_floats(x)
     factor, first, end = _lattice(x.dtype, exponent, first_bin, bins)
     values = _flat(x)
-    if _vanishing(values, exponent) or values.size >= 2**32:
+    if bins > loops.MOST_BINS or _vanishing(values, exponent):
         return reference.min_max_lattice(x, exponent, first_bin, bins)
     single = values.astype(np.float32) if x.dtype == np.float16 else values
     keys = _keys(single.dtype)
-    bounds, nan_count, inf_count, fits, counts = loops.min_max_lattice(
-        single, single.view(keys.dtype), keys.limits, factor, first, end, bins
+    counts = np.zeros(bins + 1, np.int64)
+    bounds, nan_count, inf_count, fits = loops.min_max_lattice(
+        single, single.view(keys.dtype), keys.limits, factor, first, end, counts
     )
     ends = bounds.view(single.dtype).astype(x.dtype, copy=False)
-    return MinMaxLattice(MinMax(ends[0], ends[1], nan_count, inf_count), counts if fits else None)
+    return MinMaxLattice(MinMax(ends[0], ends[1], nan_count, inf_count), counts[:bins] if fits else None)
 
 
 def _vanishing(x: Floats, exponent: int) -> bool:
@@ -157,9 +189,9 @@ def _level_sums(below: Counts, occupied: Counts, kept: Counts, levels: int, end:
         part = slice(start, start + columns)
         width = sums[part].size
         mass, logs = np.empty((levels, width)), np.empty((levels, width))
-        loops.level_means(below, occupied, kept[start], mass, logs)
+        sweep_loops.level_means(below, occupied, kept[start], mass, logs)
         np.log(logs, out=logs)
-        loops.add_products(mass, logs, sums[part])
+        sweep_loops.add_products(mass, logs, sums[part])
         at_end_level[part] = logs[end[part] * levels // kept[part], np.arange(width)]
     return sums, at_end_level
 
@@ -171,16 +203,19 @@ def mse_curve(
     first: Doubles,
     levels: int,
 ) -> Doubles:
-    """Twin of `reference.mse_curve`; a table of half bins replaces the search among the points."""
-    checks.require_points(x, share, step, first, levels)
-    if not x.size or x[-1] - x[0] > 2**24:
-        return reference.mse_curve(x, share, step, first, levels)
-    start = np.floor(2 * x[0])
-    before = np.searchsorted(x, (start + np.arange(2 * (x[-1] - x[0]) + 4)) / 2)
+    """Twin of `reference.mse_curve`; a table of bins replaces the search among the points."""
+    return sweeps.grid_errors(x, share, step, first, levels, _cut_sums)
+
+
+def _cut_sums(
+    x: Doubles, below: Doubles, above: Doubles, step: Doubles, first: Doubles, pivot: Doubles, levels: int
+) -> Doubles:
+    bins = int(np.floor(x[-1]) - np.floor(x[0])) + 1 if x.size else 0
+    if bins > 2**24:
+        return sweeps.cut_sums(x, below, above, step, first, pivot, levels)
     result = np.empty(step.size)
-    points = np.append(x, np.inf)
-    loops.level_errors(points, before, start, sweeps.moments(x, share), step, first, levels, result)
-    return np.asarray(np.maximum(result + float(np.sum(share * x * x)), 0.0))
+    sweep_loops.cut_sums(x, below, above, bins, step, first, pivot, levels, result)
+    return result
 
 
 def _doubt(edges: Floats, width: np.float64, factor: np.floating[Any]) -> float:

@@ -17,10 +17,14 @@ from numpy.typing import NDArray
 F = TypeVar("F", bound=Callable[..., object])
 Array = NDArray[Any]
 
-BLOCK = 4096
-"""Elements whose bin numbers are computed at a time: 16 KiB of int32, which stays in the first-level cache."""
+BLOCK = 1024
+"""Elements whose bin numbers are computed at a time: few enough to leave the first-level cache to the counters."""
+FLUSH = 2**17
+"""Elements after which 16-bit counters are emptied: each of four rows has then counted a quarter of them."""
+MOST_BINS = 2**16 - 1
+"""So many bins have numbers of 16 bits, and there is one left for what is in no bin."""
 EDGE_BLOCK = 256
-"""The same where rare elements need a second look: small enough that most blocks have none."""
+"""The same as `BLOCK` where rare elements need a second look: small enough that most blocks have none."""
 
 
 def machine_code(function: F) -> F:
@@ -120,15 +124,42 @@ def key_extremes_columns(bits: Array, shift: Any, mask: Any, lo: Array, hi: Arra
 
 
 @machine_code
-def scatter(bin_of: Array, counts: Array) -> None:
-    """Add one to the count of every bin number; `counts` has one row or four.
+def counters(elements: int, columns: int) -> Array:
+    """Return counters for `tally`: four rows, or none for so few elements that making them would cost more."""
+    return np.zeros((4, columns if elements >= 2 * columns else 0), np.uint16)
 
-    Equal neighbours, such as the zeros of a Relu, would wait for each other's store; four private rows let them pass.
-    One row is right for few elements, where making and adding up the others costs more than waiting. Unsigned indices
-    spare the test for a negative one.
+
+@machine_code
+def tally(bin_of: Array, counts: Array, total: Array) -> None:
+    """Add one to the count of every bin number, in `counts` if it has any columns, else in `total`.
+
+    Equal neighbours, such as the zeros of a Relu, would wait for each other's store; four private rows let them pass,
+    and 16 bits keep the rows of 4,096 bins in the first-level cache. Four bin numbers are loaded as one 64-bit word.
     """
-    rows = counts.shape[0] - 1
-    first, second, third, fourth = counts[0], counts[min(1, rows)], counts[min(2, rows)], counts[min(3, rows)]
+    if counts.size == 0:
+        for i in range(bin_of.size):
+            total[np.uint64(bin_of[np.uint64(i)])] += 1
+        return
+    first, second, third, fourth = counts[0], counts[1], counts[2], counts[3]
+    whole = bin_of.size // 4
+    words, mask = bin_of[: 4 * whole].view(np.uint64), np.uint64(0xFFFF)
+    for i in range(whole):
+        word = words[np.uint64(i)]
+        first[word & mask] += 1
+        second[(word >> np.uint64(16)) & mask] += 1
+        third[(word >> np.uint64(32)) & mask] += 1
+        fourth[word >> np.uint64(48)] += 1
+    for i in range(4 * whole, bin_of.size):
+        first[np.uint64(bin_of[i])] += 1
+
+
+@machine_code
+def scatter(bin_of: Array, counts: Array) -> None:
+    """Add one to the count of every bin number; `counts` has four rows, for the reason that `tally` has.
+
+    Blocks of few elements, and data that comes as codes, gain nothing from 16-bit counters.
+    """
+    first, second, third, fourth = counts[0], counts[1], counts[2], counts[3]
     whole = bin_of.size // 4
     for i in range(whole):
         j = np.uint64(4 * i)
@@ -141,39 +172,52 @@ def scatter(bin_of: Array, counts: Array) -> None:
 
 
 @machine_code
-def lattice_counts(x: Array, factor: Any, first: Any, end: Any, counts: Array) -> None:
-    """Count floor(x * factor) - first into `counts` (4, bins + 1), the last column for what is in no bin.
+def empty(counts: Array, total: Array) -> None:
+    """Move the counts of all rows into `total`."""
+    for row in range(counts.shape[0]):
+        for i in range(counts.shape[1]):
+            total[i] += counts[row, i]
+            counts[row, i] = 0
+
+
+@machine_code
+def lattice_counts(x: Array, factor: Any, first: Any, end: Any, total: Array) -> None:
+    """Count floor(x * factor) - first into `total` (bins + 1), the last for what is in no bin.
 
     `factor`, `first` and `end` have the dtype in which the products are exact.
     """
-    bin_of = np.empty(BLOCK, np.int32)
-    left_out = np.int32(counts.shape[1] - 1)
+    counts, bin_of = counters(x.size, total.size), np.empty(BLOCK, np.uint16)
+    left_out = np.int32(total.size - 1)
     for start in range(0, x.size, BLOCK):
+        if start % FLUSH == 0:
+            empty(counts, total)
         block = x[start : start + BLOCK]
         for i in range(block.size):
             number = np.floor(type(factor)(block[i]) * factor)
             inside = (number >= first) & (number < end)
-            bin_of[i] = np.int32(number - first) if inside else left_out
-        scatter(bin_of[: block.size], counts)
+            bin_of[i] = np.uint16(np.int32(number - first) if inside else left_out)
+        tally(bin_of[: block.size], counts, total)
+    empty(counts, total)
 
 
 @machine_code
 def min_max_lattice(
-    x: Array, bits: Array, limits: Array, factor: Any, first: Any, end: Any, bins: int
-) -> tuple[Array, int, int, bool, Array]:
-    """Return what `min_max` does, whether the lattice holds everything finite, and the counts if it does.
+    x: Array, bits: Array, limits: Array, factor: Any, first: Any, end: Any, total: Array
+) -> tuple[Array, int, int, bool]:
+    """Return what `min_max` does and whether the lattice holds everything finite; if so, `total` has the counts.
 
-    The bins are those of `lattice_counts`. As soon as a finite element is known to lie outside, the counts are given
-    up and the rest of the pass looks for extremes alone.
+    `total` and the bins are those of `lattice_counts`. As soon as a finite element is known to lie outside, the counts
+    are given up and the rest of the pass looks for extremes alone.
     """
     shift, mask, top, bottom = limits[0], limits[1], limits[2], limits[3]
     lo, hi = top, bottom
-    counts = np.zeros((1 if x.size < 2 * bins else 4, bins + 1), np.uint32)
-    bin_of = np.empty(min(BLOCK, x.size), np.int32)
+    bins = total.size - 1
+    counts, bin_of = counters(x.size, total.size), np.empty(BLOCK, np.uint16)
     left_out = np.int32(bins)
-    outside = np.int64(0)
     whole = True
     for start in range(0, x.size, BLOCK):
+        if start % FLUSH == 0:
+            empty(counts, total)
         block = x[start : start + BLOCK]
         words = bits[start : start + BLOCK]
         for i in range(block.size):
@@ -182,95 +226,17 @@ def min_max_lattice(
             hi = np.maximum(hi, key)
             number = np.floor(type(factor)(block[i]) * factor)
             inside = (number >= first) & (number < end)
-            bin_of[i] = np.int32(number - first) if inside else left_out
-        scatter(bin_of[: block.size], counts)
-        outside = np.int64(0)
-        for row in range(counts.shape[0]):
-            outside += np.int64(counts[row, bins])
-        if outside > 0 and lo > bottom and hi < top:
+            bin_of[i] = np.uint16(np.int32(number - first) if inside else left_out)
+        tally(bin_of[: block.size], counts, total)
+        outside = total[bins] > 0 or (counts.size > 0 and counts[:, bins].any())
+        if outside and lo > bottom and hi < top:
             lo, hi = key_extremes(bits[start + block.size :], shift, mask, lo, hi)
             whole = False
             break
+    empty(counts, total)
     found = np.empty(2, limits.dtype)
     nans, infs = bounds(bits, limits, lo, hi, found)
-    fits = whole and outside == nans + infs
-    return found, nans, infs, fits, added(counts, bins if fits else 0)
-
-
-@machine_code
-def added(counts: Array, bins: int) -> Array:
-    """Add up the rows of counts over the first `bins` columns."""
-    total = np.zeros(bins, np.int64)
-    for row in range(counts.shape[0]):
-        for i in range(bins):
-            total[i] += counts[row, i]
-    return total
-
-
-@machine_code
-def level_means(below: Array, occupied: Array, fewest: int, mass: Array, means: Array) -> None:
-    """Write the count of each level, and its mean over non-empty bins, or 1 where all are empty.
-
-    Column i of `mass` and `means` (levels, columns) is for fewest + i bins; level g begins at bin ceil(g * bins /
-    levels), whose quotient and remainder grow by additions. `below` and `occupied` are prefix sums.
-    """
-    levels, columns = mass.shape
-    quotient, remainder = np.zeros(columns, np.int64), np.zeros(columns, np.int64)
-    count_before, filled_before = np.zeros(columns, np.int64), np.zeros(columns, np.int64)
-    step, rest = np.empty(columns, np.int64), np.empty(columns, np.int64)
-    for i in range(columns):
-        step[i], rest[i] = divmod(fewest + i, levels)
-    for g in range(levels):
-        row, mean = mass[g], means[g]
-        for i in range(columns):
-            part = remainder[i] + rest[i]
-            carry = part >= levels
-            part -= levels * carry
-            whole = quotient[i] + step[i] + carry
-            quotient[i], remainder[i] = whole, part
-            cut = np.uint64(whole + (part > 0))
-            count, filled = below[cut], occupied[cut]
-            row[i] = np.float64(count - count_before[i])
-            inside = filled - filled_before[i]
-            mean[i] = row[i] / np.float64(inside) if inside > 0 else 1.0
-            count_before[i], filled_before[i] = count, filled
-
-
-@machine_code
-def add_products(left: Array, right: Array, sums: Array) -> None:
-    """Add left * right to `sums`, row after row; product and sum are rounded one by one."""
-    for g in range(left.shape[0]):
-        a, b = left[g], right[g]
-        for i in range(sums.size):
-            sums[i] += a[i] * b[i]
-
-
-@machine_code
-def level_errors(
-    x: Array, before: Array, start: float, below: Array, step: Array, first: Array, levels: int, out: Array
-) -> None:
-    """Write sum_g (v**2 W - 2 v X) over the levels v = step * (first + g) of each grid.
-
-    `before` tells how many points lie below each half bin from number `start` on; `x` ends with an infinity behind its
-    points, and `below` holds the prefix sums (n + 1, 2).
-    """
-    last = np.float64(before.size - 1)
-    count = below.shape[0] - 1
-    for t in range(step.size):
-        level = step[t] * first[t]
-        weight_before = product_before = total = 0.0
-        for g in range(1, levels + 1):
-            upper = step[t] * (first[t] + np.float64(g))
-            cut = (level + upper) / 2.0
-            k = np.uint64(min(max(np.floor(2.0 * cut) - start, 0.0), last))
-            index = before[k]
-            # One point at most lies between the edge of a half bin and the cut.
-            index += x[np.uint64(index)] < cut
-            index = count if g == levels else index
-            weight, product = below[np.uint64(index), 0], below[np.uint64(index), 1]
-            total += level * level * (weight - weight_before) - 2.0 * level * (product - product_before)
-            weight_before, product_before, level = weight, product, upper
-        out[t] = total
+    return found, nans, infs, whole and total[bins] == nans + infs
 
 
 @machine_code

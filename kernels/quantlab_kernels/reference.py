@@ -13,6 +13,13 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from quantlab_kernels.blocks import (
+    Packed4Bit,
+    dequantize_block,
+    fake_quant_block,
+    quantize_block,
+    quantize_pack_4bit,
+)
 from quantlab_kernels.checks import (
     Counts,
     Floats,
@@ -21,13 +28,13 @@ from quantlab_kernels.checks import (
     converted,
     outside_lattice,
     require_floats,
-    require_grid,
     require_lattice,
     require_storage,
     scale_dtype,
     storage_dtype,
     widened,
 )
+from quantlab_kernels.rounding import levels, values
 from quantlab_kernels.sweeps import kl_divergences, mse_curve
 
 _BLOCK = 2**16
@@ -37,10 +44,13 @@ __all__ = [
     "AxisMinMax",
     "MinMax",
     "MinMaxLattice",
+    "Packed4Bit",
     "dequantize",
     "dequantize_axis",
+    "dequantize_block",
     "fake_quant",
     "fake_quant_axis",
+    "fake_quant_block",
     "histogram",
     "kl_divergences",
     "lattice_histogram",
@@ -50,6 +60,8 @@ __all__ = [
     "mse_curve",
     "quantize",
     "quantize_axis",
+    "quantize_block",
+    "quantize_pack_4bit",
 ]
 
 
@@ -280,8 +292,7 @@ def fake_quant(x: Floats, scale: float | np.floating[Any], zero_point: int, qmin
     """
     step = np.asarray(scale, scale_dtype(scale))
     zero = np.asarray(zero_point, np.int64)
-    levels = _levels(x, step, zero, qmin, qmax)
-    return converted(_values(levels, step, zero), x.dtype)
+    return converted(values(levels(x, step, zero, qmin, qmax), step, zero), x.dtype)
 
 
 def fake_quant_axis(x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, qmin: int, qmax: int) -> Floats:
@@ -304,8 +315,7 @@ def fake_quant_axis(x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, 
         numpy.exceptions.AxisError: `axis` is out of range.
     """
     step, zero = _along(x, scale, zero_point, axis)
-    levels = _levels(x, step, zero, qmin, qmax)
-    return converted(_values(levels, step, zero), x.dtype)
+    return converted(values(levels(x, step, zero, qmin, qmax), step, zero), x.dtype)
 
 
 def quantize(
@@ -346,7 +356,7 @@ def quantize(
     """
     storage = storage_dtype(dtype, qmin, qmax)
     step = np.asarray(scale, np.dtype(np.float64) if storage == np.int32 else scale_dtype(scale))
-    return _levels(x, step, np.asarray(zero_point, np.int64), qmin, qmax).astype(storage)
+    return levels(x, step, np.asarray(zero_point, np.int64), qmin, qmax).astype(storage)
 
 
 def quantize_axis(
@@ -374,7 +384,7 @@ def quantize_axis(
     storage = storage_dtype(dtype, qmin, qmax)
     step, zero = _along(x, scale, zero_point, axis)
     step = step.astype(np.float64) if storage == np.int32 else step
-    return _levels(x, step, zero, qmin, qmax).astype(storage)
+    return levels(x, step, zero, qmin, qmax).astype(storage)
 
 
 def dequantize(q: Integers, scale: float | np.floating[Any], zero_point: int) -> Floats:
@@ -398,7 +408,7 @@ def dequantize(q: Integers, scale: float | np.floating[Any], zero_point: int) ->
         [-4.0, 0.5]
     """
     require_storage(q.dtype)
-    return _values(q, np.asarray(scale, scale_dtype(scale)), np.asarray(zero_point, np.int64))
+    return values(q, np.asarray(scale, scale_dtype(scale)), np.asarray(zero_point, np.int64))
 
 
 def dequantize_axis(q: Integers, scale: Floats, zero_point: ArrayLike, axis: int) -> Floats:
@@ -419,7 +429,7 @@ def dequantize_axis(q: Integers, scale: Floats, zero_point: ArrayLike, axis: int
         numpy.exceptions.AxisError: `axis` is out of range.
     """
     require_storage(q.dtype)
-    return _values(q, *_along(q, scale, zero_point, axis))
+    return values(q, *_along(q, scale, zero_point, axis))
 
 
 def _along(x: NDArray[Any], scale: Floats, zero_point: ArrayLike, axis: int) -> tuple[Floats, NDArray[np.int64]]:
@@ -427,32 +437,3 @@ def _along(x: NDArray[Any], scale: Floats, zero_point: ArrayLike, axis: int) -> 
     shape = [1] * x.ndim
     shape[axis] = -1
     return step.reshape(shape), zero.reshape(shape)
-
-
-def _levels(x: Floats, scale: Floats, zero_point: NDArray[np.int64], qmin: int, qmax: int) -> NDArray[Any]:
-    """Round to the grid; the dtype of `scale` selects the rule."""
-    require_grid(x, qmin, qmax)
-    working = np.dtype(np.float32) if scale.dtype == np.float16 else scale.dtype
-    with np.errstate(all="ignore"):
-        level = np.asarray(np.divide(x.astype(working, copy=False), scale, dtype=working))
-        np.rint(level, out=level)
-        if scale.dtype == np.float16:
-            fits = np.abs(level) < 2.0**31
-            wrapped = np.where(fits, level, -(2.0**31)).astype(np.int32) + zero_point.astype(np.int32)
-            return np.asarray(np.clip(wrapped, qmin, qmax))
-        level += zero_point.astype(working)
-    np.copyto(level, qmin, where=np.isnan(level))
-    return np.clip(level, qmin, qmax, out=level)
-
-
-def _values(level: NDArray[Any], scale: Floats, zero_point: NDArray[np.int64]) -> Floats:
-    """Return (level - z) * s as float32, or rounded to float16 where the scale is."""
-    # float64 holds every difference of a 32-bit integer and a zero point. Integers are copied by the conversion, and
-    # float levels are ours: nothing of the caller's is overwritten.
-    wide = np.float64 if level.dtype == np.int32 else np.float32
-    with np.errstate(all="ignore"):
-        steps: NDArray[Any] = level.astype(wide, copy=False)
-        steps -= zero_point.astype(wide)
-        steps = steps.astype(np.float32, copy=False)
-        steps *= scale.astype(np.float32)
-        return steps.astype(scale.dtype, copy=False)

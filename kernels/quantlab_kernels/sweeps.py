@@ -15,6 +15,7 @@ from quantlab_kernels.checks import Counts, Doubles, require_counts, require_poi
 __all__ = ["kl_divergences", "mse_curve"]
 
 LevelSums: TypeAlias = Callable[[Counts, Counts, Counts, int, Counts], tuple[Doubles, Doubles]]
+CutSums: TypeAlias = Callable[[Doubles, Doubles, Doubles, Doubles, Doubles, Doubles, int], Doubles]
 
 # Numbers worked on at a time: few enough to stay in the cache of one core.
 _BLOCK = 2**15
@@ -101,18 +102,21 @@ def _level_sums(below: Counts, occupied: Counts, kept: Counts, levels: int, end:
 def mse_curve(x: Doubles, share: Doubles, step: Doubles, first: Doubles, levels: int) -> Doubles:
     """Compute the squared error of laying a histogram on each of many grids.
 
-    With v_g = s (f + g), g = 0..L-1, the levels of a grid with step s, and each of the points x_j on the nearest of
-    them, clipped to the first and the last:
+    A grid has the levels v_g = s (f + g), g = 0..L-1, and halfway between neighbours the cuts c_g = s (f + g - 1/2),
+    g = 1..L-1. A point x goes to the nearest level. Going up from level g - 1 to level g changes (v - x)**2 by
+    2 s (c_g - x), so that the error follows from that of the level v_p nearest to zero and the cuts between:
 
-        E = sum_j w_j (v_g(j) - x_j)**2 = sum_g (v_g**2 W_g - 2 v_g X_g) + sum_j w_j x_j**2
+        E = sum_j w_j (v_p - x_j)**2 - 2 s [sum_(g <= p) F(c_g) + sum_(g > p) G(c_g)]
+        F(c) = sum_(x_j < c) w_j (c - x_j) = c W - X            G(c) = sum_(x_j >= c) w_j (x_j - c) = X' - c W'
 
-    where W_g and X_g, the sums of w_j and of w_j x_j over the points of level g, are differences of prefix sums. The
-    sum over levels runs from the first to the last. Rounding leaves an error of about 1e-12 of the last term for
-    thousands of shares, and of about 1e-15 for counts, whose prefix sums are exact where the x_j are whole halves.
+    with W, X, the sums of w_j and of w_j x_j below a cut, from prefix sums, and W', X', those above it, from sums that
+    begin at the last point. No term of either sum is below zero, and on a grid that holds zero none exceeds the first
+    term, sum_j w_j x_j**2: rounding leaves an error of about 1e-12 of it for thousands of shares, and of about 1e-15
+    for counts, whose sums are exact where the x_j are whole halves. Cuts are added up from the first to the last.
     Symmetric grids have f = -(L - 1) / 2 or -L / 2, grids for |x| have f = 0, asymmetric ones any f.
 
     Args:
-        x: Middles of the bins, shape (n,), in bin widths: ascending, at most one in each half bin [k / 2, (k + 1) / 2).
+        x: Middles of the bins, shape (n,), in bin widths: ascending, at most one in each bin [k, k + 1).
         share: Weights of the points, such as their counts or their shares of all values, shape (n,).
         step: Steps of the grids in bin widths, above 0, shape (T,).
         first: First levels of the grids, in steps, shape (T,).
@@ -130,28 +134,52 @@ def mse_curve(x: Doubles, share: Doubles, step: Doubles, first: Doubles, levels:
         >>> mse_curve(x, share, np.array([1.0, 3.0]), np.zeros(2), levels=4).round(3).tolist()
         [4.45, 0.85]
     """
+    return grid_errors(x, share, step, first, levels, cut_sums)
+
+
+def grid_errors(x: Doubles, share: Doubles, step: Doubles, first: Doubles, levels: int, sum_cuts: CutSums) -> Doubles:
+    """Compute `mse_curve` with one way or another to sum over cuts.
+
+    Args:
+        x: As for `mse_curve`.
+        share: As for `mse_curve`.
+        step: As for `mse_curve`.
+        first: As for `mse_curve`.
+        levels: As for `mse_curve`.
+        sum_cuts: Called with x, the sums of w and w x over the points below each point and over the others, both of
+            shape (2, n + 1), then s, f, p and L: returns for each grid the sum over cuts of F and G.
+
+    Returns:
+        As `mse_curve`.
+    """
     require_points(x, share, step, first, levels)
-    below = moments(x, share)
-    result = np.empty(step.size)
+    product = share * x
+    below, above = np.zeros((2, x.size + 1)), np.zeros((2, x.size + 1))
+    for row, values in enumerate((share, product)):
+        np.cumsum(values, out=below[row, 1:])
+        np.cumsum(values[::-1], out=above[row, -2::-1])
+    pivot = np.clip(np.rint(-first), 0, levels - 1)
+    nearest = step * (first + pivot)
+    at_nearest = float(np.sum(product * x)) + nearest * (nearest * below[0, -1] - 2 * below[1, -1])
+    return np.asarray(np.maximum(at_nearest - 2 * step * sum_cuts(x, below, above, step, first, pivot, levels), 0.0))
+
+
+def cut_sums(
+    x: Doubles, below: Doubles, above: Doubles, step: Doubles, first: Doubles, pivot: Doubles, levels: int
+) -> Doubles:
+    """Sum F and G over the cuts of each grid, for `grid_errors`."""
+    result = np.zeros(step.size)
+    g = np.arange(1.0, levels)[:, None]
     columns = max(1, _BLOCK // levels)
-    for start in range(0, step.size, columns):
+    for start in range(0, step.size if levels > 1 else 0, columns):
         part = slice(start, start + columns)
-        level = step[part] * (first[part] + np.arange(levels)[:, None])
-        index = np.full((levels + 1, level.shape[1]), x.size)
-        index[0] = 0
-        index[1:-1] = np.searchsorted(x, (level[:-1] + level[1:]) / 2)
-        weight, product = np.diff(below[index, 0], axis=0), np.diff(below[index, 1], axis=0)
+        cut = step[part] * (first[part] + (g - 0.5))
+        index = np.searchsorted(x, cut)
+        under = cut * below[0][index] - below[1][index]
+        over = above[1][index] - cut * above[0][index]
         # A cumulative sum keeps to the order; a sum would add in pairs.
-        result[part] = np.cumsum(level * level * weight - 2 * level * product, axis=0)[-1]
-    return np.asarray(np.maximum(result + float(np.sum(share * x * x)), 0.0))
-
-
-def moments(x: Doubles, share: Doubles) -> Doubles:
-    """Return the prefix sums of share and share * x, shape (n + 1, 2)."""
-    below = np.zeros((x.size + 1, 2))
-    np.cumsum(share, out=below[1:, 0])
-    np.cumsum(share * x, out=below[1:, 1])
-    return below
+        result[part] = np.cumsum(np.where(g <= pivot[part], under, over), axis=0)[-1]
+    return result
 
 
 def _prefix(values: Counts) -> Counts:

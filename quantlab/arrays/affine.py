@@ -3,6 +3,8 @@
     q = clip(rint(x / scale) + zero_point, qmin, qmax)          rint rounds halves to even
     x = scale * (q - zero_point)
 
+Grids of float8 types have unequal steps and no zero point: `quantlab.arrays.float8` has their formulas.
+
 Source: the ONNX operators QuantizeLinear and DequantizeLinear; bit-equal to onnxruntime 1.31.1's kernels for them. The
 work is done by the kernels room; here the grid's nouns are turned into its plain arrays and shapes are checked.
 """
@@ -15,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quantlab import kernels
+from quantlab.arrays.blocks import block_shape, spread
+from quantlab.arrays.float8 import dequantize_float8, quantize_float8
 from quantlab.arrays.qparams import Array, QParams
 from quantlab.errors import ShapeError
 
@@ -26,6 +30,13 @@ def _axis(shape: tuple[int, ...], grid: QParams) -> int | None:
     if not -len(shape) <= axis < len(shape):
         raise ShapeError(f"axis {axis} is out of range for shape {shape} (allowed: 0..{len(shape) - 1})")
     axis %= len(shape)
+    if (size := grid.spec.block_size) is not None:
+        if (want := block_shape(shape, axis, size)) != grid.scale.shape:
+            raise ShapeError(
+                f"shape {shape} in blocks of {size} along axis {axis} needs scales of shape {want}, "
+                f"the grid has {grid.scale.shape}"
+            )
+        return axis
     if shape[axis] != grid.scale.size:
         raise ShapeError(f"shape {shape} has {shape[axis]} channels along axis {axis}, the grid has {grid.scale.size}")
     return axis
@@ -36,18 +47,29 @@ def _numbers(grid: QParams) -> tuple[Any, int]:
     return grid.scale[()], int(grid.zero_point)
 
 
+def _spread(grid: QParams, shape: tuple[int, ...], axis: int | None) -> Array:
+    """Return the scale in a shape that broadcasts with arrays of this shape."""
+    if axis is None:
+        return grid.scale
+    if grid.spec.block_size is not None:
+        return spread(grid.scale, axis, grid.spec.block_size, shape[axis])
+    return grid.scale.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+
+
 def quantize(x: npt.NDArray[np.floating[Any]], grid: QParams) -> Array:
     """Round an array onto a grid.
 
     Args:
-        x: Float array of any shape; with a grid per channel, `x.shape[axis]` is the number of scales.
+        x: Float array of any shape; with a grid per channel, `x.shape[axis]` is the number of scales, and with
+            blocks `block_shape` gives their shape.
         grid: Scale, zero point and type.
 
     Returns:
-        Integers of `x`'s shape in the grid's storage type. Values outside the grid saturate, infinities included.
+        Integers, or the bits of float8, of `x`'s shape in the grid's storage type. Values outside the grid saturate,
+        infinities included.
 
     Raises:
-        ShapeError: The axis or the number of channels does not fit.
+        ShapeError: The axis, the number of channels or the shape of the blocks does not fit.
 
     Example:
         >>> from quantlab.arrays import INT8, QParams, QuantSpec
@@ -56,8 +78,12 @@ def quantize(x: npt.NDArray[np.floating[Any]], grid: QParams) -> Array:
         [0, 1, 1, 3, 127]
     """
     kind, axis = grid.spec.dtype, _axis(x.shape, grid)
+    if kind.is_float:
+        return quantize_float8(x, _spread(grid, x.shape, axis), kind)
     if axis is None:
         return kernels.quantize(x, *_numbers(grid), kind.qmin, kind.qmax, kind.storage)
+    if (size := grid.spec.block_size) is not None:
+        return kernels.quantize_block(x, grid.scale, grid.zero_point, axis, size, kind.qmin, kind.qmax, kind.storage)
     return kernels.quantize_axis(x, grid.scale, grid.zero_point, axis, kind.qmin, kind.qmax, kind.storage)
 
 
@@ -72,7 +98,7 @@ def dequantize(q: Array, grid: QParams) -> Array:
         Array of `q`'s shape in the scale's type; the subtraction is done in int32.
 
     Raises:
-        ShapeError: The axis or the number of channels does not fit.
+        ShapeError: The axis, the number of channels or the shape of the blocks does not fit.
 
     Example:
         >>> from quantlab.arrays import INT8, QParams, QuantSpec
@@ -81,8 +107,12 @@ def dequantize(q: Array, grid: QParams) -> Array:
         [-0.5, 0.0, 63.0]
     """
     axis = _axis(q.shape, grid)
+    if grid.spec.dtype.is_float:
+        return dequantize_float8(q, _spread(grid, q.shape, axis), grid.spec.dtype)
     if axis is None:
         return kernels.dequantize(q, *_numbers(grid))
+    if (size := grid.spec.block_size) is not None:
+        return kernels.dequantize_block(q, grid.scale, grid.zero_point, axis, size)
     return kernels.dequantize_axis(q, grid.scale, grid.zero_point, axis)
 
 
@@ -97,9 +127,13 @@ def fake_quant(x: npt.NDArray[np.floating[Any]], grid: QParams) -> Array:
         `dequantize(quantize(x, grid), grid)`, to the bit.
 
     Raises:
-        ShapeError: The axis or the number of channels does not fit.
+        ShapeError: The axis, the number of channels or the shape of the blocks does not fit.
     """
     kind, axis = grid.spec.dtype, _axis(x.shape, grid)
+    if kind.is_float:
+        return dequantize(quantize(x, grid), grid)
     if axis is None:
         return kernels.fake_quant(x, *_numbers(grid), kind.qmin, kind.qmax)
+    if (size := grid.spec.block_size) is not None:
+        return kernels.fake_quant_block(x, grid.scale, grid.zero_point, axis, size, kind.qmin, kind.qmax)
     return kernels.fake_quant_axis(x, grid.scale, grid.zero_point, axis, kind.qmin, kind.qmax)

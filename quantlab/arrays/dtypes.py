@@ -1,5 +1,6 @@
 """The table of number types that a grid can have: one row a type, everything else is read from the row.
 
+Eight-bit floating-point numbers are kept as their bits, in uint8; `quantlab.arrays.float8` reads and makes them.
 Integers narrower than a byte are kept one to an element while quantlab works with them (`storage`), and are packed only
 when they are written into a model. ONNX codes are the values of `onnx.TensorProto.DataType`.
 """
@@ -12,6 +13,27 @@ from typing import Any
 import numpy as np
 
 from quantlab.errors import OptionError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Float8:
+    """How eight bits are read as a number: from the highest down a sign, an exponent e, and M bits of mantissa m.
+
+        value = 2**(e - bias) * (1 + m / 2**M)      and for e = 0      2**(1 - bias) * m / 2**M
+
+    Attributes:
+        mantissa: M.
+        bias: Of the exponent.
+        largest: Code of the largest finite number; those of the smaller ones lie below it without gaps.
+        nan: Code of NaN. 0x80 stands where a negative zero would, so that there is a single zero.
+        infinite: Code of infinity, or None where there is none.
+    """
+
+    mantissa: int
+    bias: int
+    largest: int
+    nan: int
+    infinite: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +50,10 @@ class DType:
         signed: Whether negative values exist.
         qmin: Smallest value.
         qmax: Largest value.
-        storage: NumPy type of one unpacked element.
+        storage: NumPy type of one unpacked element; that of the bits for float8.
         onnx_code: `onnx.TensorProto.DataType` value.
         min_opset: First ONNX opset whose QuantizeLinear and DequantizeLinear know the type.
+        float8: How the bits are read, or None for integers.
     """
 
     name: str
@@ -41,6 +64,12 @@ class DType:
     storage: np.dtype[Any]
     onnx_code: int
     min_opset: int
+    float8: Float8 | None = None
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the levels are floating-point numbers, which lie at unequal distances."""
+        return self.float8 is not None
 
     @property
     def per_byte(self) -> int:
@@ -74,7 +103,30 @@ INT16 = _integer(16, True, 5, 21)
 UINT16 = _integer(16, False, 4, 21)
 INT32 = _integer(32, True, 6, 10)
 
-DTYPES: dict[str, DType] = {row.name: row for row in (INT4, UINT4, INT8, UINT8, INT16, UINT16, INT32)}
+
+def _float8(name: str, largest: int, onnx_code: int, layout: Float8) -> DType:
+    return DType(
+        name=name,
+        bits=8,
+        signed=True,
+        qmin=-largest,
+        qmax=largest,
+        storage=np.dtype(np.uint8),
+        onnx_code=onnx_code,
+        min_opset=19,
+        float8=layout,
+    )
+
+
+FLOAT8E4M3FN = _float8("float8e4m3fn", 448, 17, Float8(mantissa=3, bias=7, largest=0x7E, nan=0x7F))
+FLOAT8E4M3FNUZ = _float8("float8e4m3fnuz", 240, 18, Float8(mantissa=3, bias=8, largest=0x7F, nan=0x80))
+FLOAT8E5M2 = _float8("float8e5m2", 57344, 19, Float8(mantissa=2, bias=15, largest=0x7B, nan=0x7F, infinite=0x7C))
+FLOAT8E5M2FNUZ = _float8("float8e5m2fnuz", 57344, 20, Float8(mantissa=2, bias=16, largest=0x7F, nan=0x80))
+
+_INTEGERS = (INT4, UINT4, INT8, UINT8, INT16, UINT16, INT32)
+_FLOATS = (FLOAT8E4M3FN, FLOAT8E4M3FNUZ, FLOAT8E5M2, FLOAT8E5M2FNUZ)
+
+DTYPES: dict[str, DType] = {row.name: row for row in (*_INTEGERS, *_FLOATS)}
 
 BY_ONNX_CODE: dict[int, DType] = {row.onnx_code: row for row in DTYPES.values()}
 """`onnx.TensorProto.DataType` value to row."""

@@ -32,16 +32,24 @@ def _frozen(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> Array:
     return copy
 
 
+def _place(index: int, shape: tuple[int, ...]) -> str:
+    """Name one element of a range or scale."""
+    if len(shape) < 2:
+        return f"channel {index}"
+    return f"block ({', '.join(str(int(i)) for i in np.unravel_index(index, shape))})"
+
+
 @dataclass(frozen=True, eq=False)
 class Range:
-    """The closed range `[lo, hi]` of a tensor, or one for each channel.
+    """The closed range `[lo, hi]` of a tensor, or one for each channel or block.
 
     Invariants:
-        * `lo` and `hi` are read-only float16, float32 or float64 arrays of one type and shape: () or (C,).
+        * `lo` and `hi` are read-only float16, float32 or float64 arrays of one type and shape: (), (C,), or that of
+          the blocks.
         * Both are finite and `lo <= hi` everywhere.
 
     Raises:
-        RangeError: An end is NaN or infinite, or `lo > hi`; the text names the channel.
+        RangeError: An end is NaN or infinite, or `lo > hi`; the text names the channel or block.
     """
 
     lo: Array
@@ -49,16 +57,17 @@ class Range:
 
     def __post_init__(self) -> None:
         lo, hi = np.asarray(self.lo), np.asarray(self.hi)
-        common = np.result_type(lo, hi)
+        common = lo.dtype if lo.dtype == hi.dtype else np.result_type(lo, hi)
         if common not in (np.float16, np.float32, np.float64):
             common = np.dtype(np.float64)
         object.__setattr__(self, "lo", _frozen(lo, common))
         object.__setattr__(self, "hi", _frozen(hi, common))
-        if lo.shape != hi.shape or lo.ndim > 1:
-            raise RangeError(f"a range needs two scalars or two vectors of one length, got {lo.shape} and {hi.shape}")
-        bad = np.flatnonzero(~(np.isfinite(self.lo) & np.isfinite(self.hi) & (self.lo <= self.hi)))
-        if bad.size:
-            where = f" of channel {bad[0]}" if lo.ndim else ""
+        if lo.shape != hi.shape:
+            raise RangeError(f"a range needs two ends of one shape, got {lo.shape} and {hi.shape}")
+        good = np.isfinite(self.lo) & np.isfinite(self.hi) & (self.lo <= self.hi)
+        if not good.all():
+            bad = np.flatnonzero(~good)
+            where = f" of {_place(bad[0], lo.shape)}" if lo.ndim else ""
             ends = f"[{np.ravel(self.lo)[bad[0]]}, {np.ravel(self.hi)[bad[0]]}]"
             raise RangeError(f"range {ends}{where} must be finite with its lower end first")
 
@@ -77,7 +86,7 @@ class Range:
 
     def astype(self, dtype: npt.DTypeLike) -> Range:
         """Return the range with both ends rounded to another floating-point type."""
-        return Range(self.lo.astype(dtype), self.hi.astype(dtype))
+        return self if dtype == self.dtype else Range(self.lo.astype(dtype), self.hi.astype(dtype))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -85,12 +94,13 @@ class QParams:
     """A grid with its numbers: real value = scale * (integer - zero_point).
 
     Invariants:
-        * `scale` is a read-only float array, positive and finite, of shape () or (C,).
+        * `scale` is a read-only float array, positive and finite, of shape (), (C,), or that of the blocks
+          (`quantlab.arrays.block_shape`).
         * `zero_point` has the same shape, the storage type of `spec.dtype`, and lies within the type's limits.
-        * `scale.ndim == 1` exactly if `spec.axis` is not None.
+        * `spec.fits(scale.shape)`.
 
     Raises:
-        RangeError: One of these does not hold; the text names the offending value and channel.
+        RangeError: One of these does not hold; the text names the offending value and channel or block.
     """
 
     scale: Array
@@ -102,17 +112,25 @@ class QParams:
         raw = np.asarray(self.zero_point)
         if scale.dtype not in (np.float16, np.float32, np.float64):
             raise RangeError(f"a scale must be a float array, got {scale.dtype}")
-        if scale.shape != raw.shape or scale.ndim != int(self.spec.per_channel):
+        if scale.shape != raw.shape or not self.spec.fits(scale.shape):
             wanted = "vectors of one length" if self.spec.per_channel else "scalars"
+            wanted = wanted if self.spec.block_size is None else "arrays of one shape with that axis"
             raise RangeError(f"scale {scale.shape} and zero point {raw.shape} must both be {wanted} for {self.spec}")
         limits = self.spec.dtype
-        bad = np.flatnonzero(~(np.isfinite(scale) & (scale > 0)))
-        if bad.size:
-            raise RangeError(f"scale {np.ravel(scale)[bad[0]]} (channel {bad[0]}) must be positive and finite")
-        bad = np.flatnonzero((raw < limits.qmin) | (raw > limits.qmax))
-        if bad.size:
-            value = np.ravel(raw)[bad[0]]
-            raise RangeError(f"zero point {value} (channel {bad[0]}) must lie in {limits.qmin}..{limits.qmax}")
+        good = np.isfinite(scale) & (scale > 0)
+        if not good.all():
+            bad = np.flatnonzero(~good)
+            value, place = np.ravel(scale)[bad[0]], _place(bad[0], scale.shape)
+            raise RangeError(f"scale {value} ({place}) must be positive and finite")
+        good = (raw >= limits.qmin) & (raw <= limits.qmax)
+        if not good.all():
+            bad = np.flatnonzero(~good)
+            value, place = np.ravel(raw)[bad[0]], _place(bad[0], raw.shape)
+            raise RangeError(f"zero point {value} ({place}) must lie in {limits.qmin}..{limits.qmax}")
+        if limits.is_float and raw.any():
+            raise RangeError(
+                f"a grid of {limits} has no zero point: give 0, got {np.ravel(raw)[np.ravel(raw) != 0][0]}"
+            )
         object.__setattr__(self, "scale", scale)
         object.__setattr__(self, "zero_point", _frozen(raw, limits.storage))
 
@@ -129,7 +147,7 @@ class QParams:
         return hash((self.scale.tobytes(), self.zero_point.tobytes(), self.spec))
 
     def span(self) -> Range:
-        """Return the smallest and largest real values that the type can represent, one pair a channel."""
+        """Return the smallest and largest real values that the type can represent, one pair a channel or block."""
         zero = self.zero_point.astype(np.float64)
         scale = self.scale.astype(np.float64)
         return Range((self.spec.dtype.qmin - zero) * scale, (self.spec.dtype.qmax - zero) * scale)
@@ -139,7 +157,7 @@ def include_zero(values: Range, min_real_range: float | None = None) -> Range:
     """Widen a range so that it contains 0, and optionally so that it has a least width.
 
     Args:
-        values: Range of shape () or (C,).
+        values: Range of any shape.
         min_real_range: Least width in the tensor's own unit; the upper end moves up to reach it.
 
     Returns:
@@ -162,7 +180,8 @@ def qparams_from_range(
     """Compute scale and zero point of a grid that spans a range.
 
     Args:
-        values: Range of shape () for a grid per tensor, (C,) for one per channel. Its type becomes the scale's type.
+        values: Range of shape () for a grid per tensor, (C,) for one per channel, or that of the blocks, as
+            `quantlab.arrays.block_range` gives. Its type becomes the scale's type.
         spec: The grid.
         min_real_range: Least width of the range, in the tensor's own unit.
         degenerate: What a range too narrow for any scale gets (an all-zero tensor). Both choices take scale 1.
@@ -182,7 +201,7 @@ def qparams_from_range(
         >>> float(grid.scale), int(grid.zero_point)
         (0.01568627543747425, 64)
     """
-    if values.lo.ndim != int(spec.per_channel):
+    if not spec.fits(values.lo.shape):
         raise RangeError(f"a range of shape {values.lo.shape} does not fit a grid that is {spec}")
     values = include_zero(values, min_real_range)
     lo, hi = values.lo, values.hi

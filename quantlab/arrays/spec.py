@@ -14,19 +14,21 @@ class QuantSpec:
     """What a tensor's grid shall look like.
 
     Invariants:
-        * `axis is None` means one scale for the whole tensor; otherwise one for each index along `axis`.
+        * `axis is None` means one scale for the whole tensor; otherwise one for each index along `axis`, or, with a
+          block size, one for each run of so many neighbours along `axis` (at each index of the other axes).
         * `qmin..qmax` is the span over which a range is spread. Values still saturate at the type's own limits
           (`dtype.qmin..dtype.qmax`), as ONNX's QuantizeLinear does.
         * `narrow_range` and `reduce_range` are not both set.
 
     Attributes:
-        dtype: Integer type of the stored values.
+        dtype: Type of the stored values; float8 grids are symmetric.
         symmetric: Spread the range evenly around zero, with the zero point in the middle of the grid.
         narrow_range: Leave out the most negative value of a signed type, so that the grid mirrors around 0
             (int8: -127..127).
         reduce_range: Give one bit away (int8: -64..64, uint8: 0..127), for processors whose 8-bit products add up with
             16-bit saturation.
-        axis: Channel axis, or None.
+        axis: Channel axis, or the axis that is cut into blocks, or None.
+        block_size: How many neighbours along `axis` share a scale, or None for whole channels.
     """
 
     dtype: DType
@@ -34,12 +36,22 @@ class QuantSpec:
     narrow_range: bool = False
     reduce_range: bool = False
     axis: int | None = None
+    block_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.narrow_range and self.reduce_range:
             raise OptionError("narrow_range and reduce_range exclude each other: choose one span")
         if self.narrow_range and not self.dtype.signed:
             raise OptionError(f"narrow_range needs a signed type, got {self.dtype}")
+        if self.dtype.is_float and (not self.symmetric or self.narrow_range or self.reduce_range):
+            raise OptionError(
+                f"a grid of {self.dtype} has no zero point and one span: give symmetric=True, "
+                "and neither narrow_range nor reduce_range"
+            )
+        if self.block_size is not None and (self.axis is None or self.block_size < 1):
+            raise OptionError(
+                f"got block_size={self.block_size} with axis={self.axis}: blocks have 1 element or more along an axis"
+            )
 
     @property
     def qmin(self) -> int:
@@ -59,7 +71,13 @@ class QuantSpec:
     @property
     def per_channel(self) -> bool:
         """Whether there is a scale for each channel."""
-        return self.axis is not None
+        return self.axis is not None and self.block_size is None
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Say whether scales or ranges of a shape can belong to the grid: (), (C,), or any with the axis of blocks."""
+        if self.block_size is None or self.axis is None:
+            return len(shape) == int(self.per_channel)
+        return -len(shape) <= self.axis < len(shape)
 
     def to_json(self) -> dict[str, Any]:
         """Return the specification as plain JSON values; fields that keep their default are left out."""
@@ -67,8 +85,9 @@ class QuantSpec:
         for name in ("symmetric", "narrow_range", "reduce_range"):
             if getattr(self, name):
                 plain[name] = True
-        if self.axis is not None:
-            plain["axis"] = self.axis
+        for name in ("axis", "block_size"):
+            if getattr(self, name) is not None:
+                plain[name] = getattr(self, name)
         return plain
 
     @classmethod
@@ -83,5 +102,8 @@ class QuantSpec:
     def __str__(self) -> str:
         words = [self.dtype.name, "symmetric" if self.symmetric else "asymmetric"]
         words += [name for name in ("narrow_range", "reduce_range") if getattr(self, name)]
-        words.append("per tensor" if self.axis is None else f"per channel of axis {self.axis}")
+        if self.block_size is None:
+            words.append("per tensor" if self.axis is None else f"per channel of axis {self.axis}")
+        else:
+            words.append(f"per block of {self.block_size} along axis {self.axis}")
         return ", ".join(words)

@@ -24,7 +24,7 @@ class Runner(Protocol):
             batch: Input name to array.
 
         Returns:
-            Tensor name to value, for the tensors the model was opened with.
+            Tensor name to value, for the tensors the model was opened with; bfloat16 as float32.
 
         Raises:
             ModelError: The run fails.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -18,12 +21,22 @@ from quantlab.backend.base import Array, Batch, Runner
 from quantlab.data import InputSpec, Signature
 from quantlab.errors import ModelError, QuantlabError
 from quantlab.graph import GraphView
+from quantlab.graph.check import foreign_nodes
 from quantlab.graph.expose import expose
+from quantlab.graph.files import load, portable
+
+DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+"""The session option that says where the external data of a serialized model lies."""
+
+BFLOAT16 = onnx.TensorProto.BFLOAT16
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrtBackend:
     """Runs models in onnxruntime.
+
+    bfloat16 tensors come out as float32, which holds every one of their values; inputs of that type may be given as any
+    floats, and are rounded to it.
 
     Attributes:
         threads: Threads within one operator; 0 lets onnxruntime take all cores. The last bits of a result depend on it.
@@ -49,7 +62,7 @@ class OrtBackend:
         """Open an `onnxruntime.InferenceSession` on a model.
 
         Args:
-            model: A model below 2 GB.
+            model: The model, of any size: onnxruntime reads weights that lie in files from there.
 
         Returns:
             The session.
@@ -64,10 +77,13 @@ class OrtBackend:
         options.intra_op_num_threads = self.threads
         level = runtime.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if self.optimize else level.ORT_DISABLE_ALL
-        try:
-            return runtime.InferenceSession(model.SerializeToString(), options, providers=list(self.providers))
-        except Exception as error:  # onnxruntime raises a dozen unrelated classes
-            raise ModelError(f"onnxruntime does not load the model: {error}") from error
+        with portable(model) as (source, folder):
+            if folder is not None:
+                options.add_session_config_entry(DATA_FOLDER, str(folder))
+            try:
+                return runtime.InferenceSession(source, options, providers=list(self.providers))
+            except Exception as error:  # onnxruntime raises a dozen unrelated classes
+                raise ModelError(f"onnxruntime does not load the model: {error}{_foreign(model)}") from error
 
     def open(self, model: onnx.ModelProto, tensors: Sequence[str] | None = None) -> Runner:
         """Load a model with the asked tensors among its outputs; see `Backend.open`.
@@ -79,15 +95,27 @@ class OrtBackend:
         given = {value.name for value in model.graph.input}
         inner = [name for name in names if name not in given]
         session = self.session(expose(model, inner, keep_outputs=not inner))
+        short = [value.name for value in model.graph.input if value.type.tensor_type.elem_type == BFLOAT16]
+        kind = helper.tensor_dtype_to_np_dtype(BFLOAT16)
 
         def run(batch: Batch) -> dict[str, Array]:
+            rounded = {name: np.asarray(batch[name]).astype(kind) for name in short}
             try:
-                values = dict(zip(inner, session.run(inner or None, dict(batch)), strict=False))
+                feed = {**batch, **{name: _handed_over(array) for name, array in rounded.items()}}
+                values = dict(zip(inner, session.run(None, feed), strict=False))
             except Exception as error:  # onnxruntime raises a dozen unrelated classes
                 raise ModelError(f"onnxruntime fails on a sample: {error}") from error
-            return {name: np.asarray(batch[name]) if name in given else values[name] for name in names}
+            values |= {name: np.asarray(batch[name]) for name in names if name in given and name not in rounded}
+            values |= {name: rounded[name].astype(np.float32) for name in names if name in rounded}
+            return {name: values[name] for name in names}
 
         return run
+
+
+def _handed_over(array: Array) -> Any:
+    """Wrap a bfloat16 array for onnxruntime, which takes the bits of the type but not NumPy's extension of it."""
+    bits = np.ascontiguousarray(array).reshape(array.shape).view(np.uint16)
+    return _runtime().OrtValue.ortvalue_from_numpy_with_onnx_type(bits, BFLOAT16)
 
 
 def usable_cores() -> int:
@@ -134,6 +162,63 @@ def latencies(session: Any, batch: Batch, *, runs: int, warm_up: int = 3) -> npt
         session.run(None, feed)
         seconds[index] = perf_counter() - start
     return seconds
+
+
+def optimized(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Let onnxruntime optimize a model offline, at its basic level: rewritings that any processor can use.
+
+    Args:
+        model: Any model; it is not changed.
+
+    Returns:
+        What onnxruntime wrote. Constants keep their names.
+
+    Raises:
+        ModelError: onnxruntime does not load the model; its own words follow.
+    """
+    runtime = _runtime()
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with portable(model) as (source, folder), tempfile.TemporaryDirectory(prefix="quantlab-") as room:
+        written = Path(room) / "optimized.onnx"
+        options.optimized_model_filepath = str(written)
+        # Weights go into a file beside it, whatever their size: protobuf would end at 2 GiB.
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "optimized.data")
+        if folder is not None:
+            options.add_session_config_entry(DATA_FOLDER, str(folder))
+        try:
+            runtime.InferenceSession(
+                source, options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantSharing"]
+            )
+        except Exception as error:  # onnxruntime raises a dozen unrelated classes
+            raise ModelError(f"onnxruntime does not load the model: {error}{_foreign(model)}") from error
+        return load(written, map_above=sys.maxsize)
+
+
+def _foreign(model: onnx.ModelProto) -> str:
+    """Say which nodes are of operators that onnxruntime cannot know, for the end of an error text."""
+    nodes = foreign_nodes(model)
+    if not nodes:
+        return ""
+    first = nodes[0]
+    return (
+        f" ({len(nodes)} nodes are of operators that are neither ONNX's nor onnxruntime's own; the first is "
+        f"{first.op_type} {first.name!r} of domain {first.domain!r})"
+    )
+
+
+def symbolic_shape_inference() -> Any:
+    """Return onnxruntime's class `SymbolicShapeInference`.
+
+    Raises:
+        QuantlabError: onnxruntime, or sympy, which the class needs, is not installed.
+    """
+    _runtime()
+    try:
+        return importlib.import_module("onnxruntime.tools.symbolic_shape_infer").SymbolicShapeInference
+    except ImportError as error:
+        raise QuantlabError("it needs sympy: pip install 'quantlab-onnx[runtime]'") from error
 
 
 def _runtime() -> Any:

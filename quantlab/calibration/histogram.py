@@ -42,13 +42,18 @@ class Histogram(WithEnds):
         * Scaling all values by a power of two changes `lo`, `hi` and the exponent and no count, as long as the values
           stay normal float64 numbers.
 
+    With `absolute=True` the bins are those of |x|, between the least and the largest that the ends allow it to be
+    (`abs_lo`, `abs_hi`); all of them are on one side of zero, so that values of both signs are told apart up to twice
+    as finely. The ends stay those of the signed values.
+
     Attributes:
         max_bins: Most bins to be used, at least 8.
+        absolute: Whether absolute values are counted.
         ends: Observed ends and the numbers of finite, NaN and infinite elements.
         bins: The counts.
 
     Raises:
-        OptionError: `max_bins` is no integer or below 8.
+        OptionError: `max_bins` is no integer or below 8, or `absolute` is no bool.
 
     Example:
         >>> seen = Histogram(max_bins=8).update(np.array([0.0, 0.5, 1.0, 2.5]))
@@ -62,11 +67,14 @@ class Histogram(WithEnds):
     ordered: ClassVar[bool] = False
 
     max_bins: int = DEFAULT_BINS
+    absolute: bool = False
     bins: Bins | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.max_bins, bool) or not isinstance(self.max_bins, int) or self.max_bins < LEAST_BINS:
             raise OptionError(f"max_bins must be an integer of at least {LEAST_BINS}, got {self.max_bins!r}")
+        if not isinstance(self.absolute, bool):
+            raise OptionError(f"absolute must be true or false, got {self.absolute!r}")
 
     @property
     def counts(self) -> Counts:
@@ -76,7 +84,7 @@ class Histogram(WithEnds):
     @property
     def abs_lo(self) -> float:
         """The least that the absolute values can be, given the ends: 0 where the ends have different signs."""
-        return max(self.lo, -self.hi, 0.0) if self.count else math.inf
+        return _reach(self.ends, True)[0] if self.count else math.inf
 
     @property
     def abs_hi(self) -> float:
@@ -92,7 +100,7 @@ class Histogram(WithEnds):
         return np.zeros(0, np.int64) if self.bins is None else self.bins.cumulative()
 
     def folded(self) -> Bins:
-        """Return the counts of the absolute values on the same lattice.
+        """Return the counts of the absolute values on the same lattice; where they were counted, the counts.
 
         Returns:
             Bins of |x|, see `Bins.folded`.
@@ -122,6 +130,31 @@ class Histogram(WithEnds):
         last = (bins.first + len(bins) - 1) >> (exponent - bins.exponent)
         return bins.on(exponent, 0, last + 1)
 
+    def coarsened(self, max_bins: int) -> Self:
+        """Return the histogram that would have come of the same data with fewer bins; bins join, no count is split.
+
+        Args:
+            max_bins: Most bins wanted, at least 8 and at most as many as its own.
+
+        Returns:
+            A new histogram, equal to one that was collected with `max_bins`.
+
+        Raises:
+            OptionError: It has fewer bins than wanted.
+
+        Example:
+            >>> seen = Histogram(max_bins=16).update(np.array([0.0, 0.5, 2.5, 3.0]))
+            >>> seen.coarsened(8) == Histogram(max_bins=8).update(np.array([0.0, 0.5, 2.5, 3.0]))
+            True
+        """
+        if max_bins > self.max_bins:
+            raise OptionError(f"a histogram of at most {self.max_bins} bins cannot be made one of {max_bins}")
+        if self.bins is None:
+            return type(self)(max_bins=max_bins, absolute=self.absolute, ends=self.ends)
+        exponent, first, size = _place(self.ends, max_bins, self.absolute)
+        bins = self.bins.on(exponent, first, size)
+        return type(self)(max_bins=max_bins, absolute=self.absolute, ends=self.ends, bins=bins)
+
     def update(self, x: FloatArray) -> Self:
         """Return the histogram with one more array in it.
 
@@ -135,32 +168,34 @@ class Histogram(WithEnds):
             DataError: The array has another type.
         """
         x = checked(x)
+        counted = np.abs(x) if self.absolute else x
         if self.bins is None:
             new = MinMax().update(x)
         else:
             # Most arrays of a stream bring nothing beyond the bins there are: one pass finds that out and counts.
-            seen = kernels.min_max_lattice(x, self.bins.exponent, self.bins.first, len(self.bins))
-            new = MinMax.of(seen.ends, x.size)
+            seen = kernels.min_max_lattice(counted, self.bins.exponent, self.bins.first, len(self.bins))
+            new = MinMax().update(x) if self.absolute else MinMax.of(seen.ends, x.size)
             if seen.counts is not None:
-                bins = Bins(self.bins.exponent, self.bins.first, self.bins.counts + seen.counts)
-                return type(self)(max_bins=self.max_bins, ends=self.ends.merge(new), bins=bins)
+                bins = self.bins.plus(seen.counts)
+                ends = self.ends.merge(new)
+                return type(self)(max_bins=self.max_bins, absolute=self.absolute, ends=ends, bins=bins)
         ends = self.ends.merge(new)
         if not new.count:
-            return type(self)(max_bins=self.max_bins, ends=ends, bins=self.bins)
-        exponent = lattice_exponent(ends.lo, ends.hi, self.max_bins)
-        return self._with(_counted(x, new, exponent), ends, exponent)
+            return type(self)(max_bins=self.max_bins, absolute=self.absolute, ends=ends, bins=self.bins)
+        exponent = lattice_exponent(*_reach(ends, self.absolute), self.max_bins)
+        return self._with(_counted(counted, new.count, _reach(new, self.absolute), exponent), ends, exponent)
 
     def merge(self, other: Self) -> Self:
         """Return the histogram of both streams.
 
         Args:
-            other: Another histogram with the same `max_bins`.
+            other: Another histogram with the same `max_bins`, of absolute values if this one is.
 
         Returns:
             A new histogram; the order of the two does not matter.
 
         Raises:
-            OptionError: `other` is of another kind or has another `max_bins`.
+            OptionError: `other` is of another kind, has another `max_bins`, or one of the two counts absolute values.
         """
         if not isinstance(other, Histogram):
             raise OptionError(
@@ -171,15 +206,23 @@ class Histogram(WithEnds):
                 f"histograms of at most {self.max_bins} and {other.max_bins} bins cannot be merged; collect both "
                 "with the same max_bins"
             )
+        if other.absolute != self.absolute:
+            raise OptionError(
+                "a histogram of absolute values and one of signed values cannot be merged; collect both alike"
+            )
         ends = self.ends.merge(other.ends)
         if other.bins is None:
-            return type(self)(max_bins=self.max_bins, ends=ends, bins=self.bins)
-        return self._with(other.bins, ends, lattice_exponent(ends.lo, ends.hi, self.max_bins))
+            return type(self)(max_bins=self.max_bins, absolute=self.absolute, ends=ends, bins=self.bins)
+        return self._with(other.bins, ends, lattice_exponent(*_reach(ends, self.absolute), self.max_bins))
 
     def arrays(self) -> PlainArrays:
-        """Return `counts` and `ends` as `MinMax` does, `bins`, and `lattice` (max_bins, exponent, first bin)."""
+        """Return `counts` and `ends` as `MinMax` does, `bins`, and `lattice` (max_bins, exponent, first bin).
+
+        Where absolute values are counted, there is `absolute` (1) too.
+        """
         lattice = (0, 0) if self.bins is None else (self.bins.exponent, self.bins.first)
-        return {**self.ends.arrays(), "bins": self.counts, "lattice": integers(self.max_bins, *lattice)}
+        sign = {"absolute": integers(1)} if self.absolute else {}
+        return {**self.ends.arrays(), "bins": self.counts, "lattice": integers(self.max_bins, *lattice), **sign}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
@@ -189,10 +232,11 @@ class Histogram(WithEnds):
             DataError: No statistic of this kind gives such arrays.
         """
         wanted = {"counts": (np.int64, 3), "ends": (np.float64, 2), "bins": (np.int64, None), "lattice": (np.int64, 3)}
-        require_arrays(arrays, cls.kind, wanted)
+        absolute = "absolute" in arrays
+        require_arrays(arrays, cls.kind, wanted | ({"absolute": (np.int64, 1)} if absolute else {}))
         ends = MinMax.from_arrays({name: arrays[name] for name in ("counts", "ends")})
         max_bins, exponent, first = arrays["lattice"].tolist()
-        if max_bins < LEAST_BINS or [exponent, first, arrays["bins"].size] != _place(ends, max_bins):
+        if max_bins < LEAST_BINS or [exponent, first, arrays["bins"].size] != _place(ends, max_bins, absolute):
             raise DataError(
                 f"{arrays['bins'].size} bins of width 2**{exponent} from bin {first}, at most {max_bins}, are not "
                 f"those of a {cls.kind!r} statistic with the ends [{ends.lo}, {ends.hi}]; "
@@ -201,28 +245,35 @@ class Histogram(WithEnds):
         if (arrays["bins"] < 0).any() or sum(arrays["bins"].tolist()) != ends.count:
             raise DataError(f"the bins of a {cls.kind!r} statistic of {ends.count} values do not add up to that number")
         bins = Bins(exponent, first, arrays["bins"]) if ends.count else None
-        return cls(max_bins=max_bins, ends=ends, bins=bins)
+        return cls(max_bins=max_bins, absolute=absolute, ends=ends, bins=bins)
 
     def _with(self, added: Bins, ends: MinMax, exponent: int) -> Self:
         """Lay the own and the added counts on the lattice of the common range and add them."""
-        first, size = bin_of(ends.lo, exponent), bins_between(ends.lo, ends.hi, exponent)
+        lo, hi = _reach(ends, self.absolute)
+        first, size = bin_of(lo, exponent), bins_between(lo, hi, exponent)
         bins = added.on(exponent, first, size)
         if self.bins is not None:
-            bins = Bins(exponent, first, bins.counts + self.bins.on(exponent, first, size).counts)
-        return type(self)(max_bins=self.max_bins, ends=ends, bins=bins)
+            bins = bins.plus(self.bins.on(exponent, first, size).counts)
+        return type(self)(max_bins=self.max_bins, absolute=self.absolute, ends=ends, bins=bins)
 
 
-def _counted(x: FloatArray, ends: MinMax, exponent: int) -> Bins:
-    """Count an array, of which `ends` are the ends, on a lattice."""
-    first, size = bin_of(ends.lo, exponent), bins_between(ends.lo, ends.hi, exponent)
+def _reach(ends: MinMax, absolute: bool) -> tuple[float, float]:
+    """Return the ends, or the least and the largest that absolute values can be between them."""
+    return (max(ends.lo, -ends.hi, 0.0), max(-ends.lo, ends.hi)) if absolute else (ends.lo, ends.hi)
+
+
+def _counted(x: FloatArray, count: int, reach: tuple[float, float], exponent: int) -> Bins:
+    """Count an array of `count` finite values, all within `reach`, on a lattice."""
+    first, size = bin_of(reach[0], exponent), bins_between(*reach, exponent)
     if size == 1:
-        return Bins(exponent, first, np.array([ends.count]))
+        return Bins(exponent, first, np.array([count]))
     return Bins(exponent, first, kernels.lattice_histogram(x, exponent, first, size))
 
 
-def _place(ends: MinMax, max_bins: int) -> list[int]:
+def _place(ends: MinMax, max_bins: int, absolute: bool) -> list[int]:
     """Return the exponent, the first bin and the number of bins of a histogram with such ends."""
     if not ends.count:
         return [0, 0, 0]
-    exponent = lattice_exponent(ends.lo, ends.hi, max_bins)
-    return [exponent, bin_of(ends.lo, exponent), bins_between(ends.lo, ends.hi, exponent)]
+    reach = _reach(ends, absolute)
+    exponent = lattice_exponent(*reach, max_bins)
+    return [exponent, bin_of(reach[0], exponent), bins_between(*reach, exponent)]

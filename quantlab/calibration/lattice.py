@@ -105,9 +105,12 @@ class Bins:
     counts: Counts
 
     def __post_init__(self) -> None:
-        counts = np.array(self.counts, np.int64)
-        counts.flags.writeable = False
-        object.__setattr__(self, "counts", counts)
+        counts = self.counts
+        # Counts that nobody can write to are kept, all others are copied.
+        if counts.flags.writeable or counts.base is not None or counts.dtype != np.int64:
+            counts = np.array(counts, np.int64)
+            counts.flags.writeable = False
+            object.__setattr__(self, "counts", counts)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Bins):
@@ -155,6 +158,12 @@ class Bins:
     def cumulative(self) -> Counts:
         """Return how many values lie below each of the n + 1 edges."""
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts)])
+
+    def plus(self, counts: Counts) -> Bins:
+        """Return the bins with as many more counts on them, of shape (n,)."""
+        total = self.counts + counts
+        total.flags.writeable = False
+        return Bins(self.exponent, self.first, total)
 
     def on(self, exponent: int, first: int, size: int) -> Bins:
         """Lay the counts on another stretch of the same or a coarser lattice.

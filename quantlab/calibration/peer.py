@@ -7,8 +7,9 @@ Of values (entropy, percentile at each end), with T the largest absolute value s
 
 Of absolute values (percentile by magnitude): n bins from the smallest to the largest; bins are added above, and later
 values below the first bin are lost. All arithmetic is in the type of the data. One `update` stands for one call of
-`HistogramCollector.collect`; a calibrator of the peer makes one call for all samples of a `collect_data`. The result
-depends on the order of the arrays, which is why quantlab's own rules use `Histogram`.
+`HistogramCollector.collect`; a calibrator of the peer makes one call for all samples of a `collect_data`, for which
+`JoinedHistogram` stands. The result depends on the order of the arrays, which is why quantlab's own rules use
+`Histogram`.
 
 Different from the peer: infinities, on which it fails, and empty arrays, which it takes for a zero, are left out.
 """
@@ -23,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quantlab.arrays import Range
+from quantlab.calibration.joined import JoinedHistogram
 from quantlab.calibration.lattice import Counts
 from quantlab.calibration.plain import PlainArrays, integers, numbers, require_arrays
 from quantlab.calibration.rule import require_values
@@ -205,7 +207,10 @@ def _require_possible(bins: float, span: np.floating[Any], dtype: np.dtype[Any])
         )
 
 
-def require_peer_histogram(seen: Statistic, rule: str, absolute: bool) -> OnnxruntimeHistogram:
+PeerHistogram = OnnxruntimeHistogram | JoinedHistogram
+
+
+def require_peer_histogram(seen: Statistic, rule: str, absolute: bool) -> PeerHistogram:
     """Return a statistic as the histogram that it must be for a rule of the peer.
 
     Args:
@@ -218,19 +223,21 @@ def require_peer_histogram(seen: Statistic, rule: str, absolute: bool) -> Onnxru
 
     Raises:
         OptionError: It is of another kind, or counted the other values.
-        DataError: It has seen no finite value.
+        DataError: It has seen no finite value, or not the same ones in both passes.
     """
-    if not isinstance(seen, OnnxruntimeHistogram) or seen.absolute != absolute:
-        got = f"one with absolute={not absolute}" if isinstance(seen, OnnxruntimeHistogram) else type(seen).__name__
+    if not isinstance(seen, PeerHistogram) or seen.absolute != absolute:
+        got = f"one with absolute={not absolute}" if isinstance(seen, PeerHistogram) else type(seen).__name__
         raise OptionError(
-            f"range rule {rule!r} needs an OnnxruntimeHistogram with absolute={absolute}, got {got}; "
-            "collect the statistic that the rule's empty() gives"
+            f"range rule {rule!r} needs an OnnxruntimeHistogram or JoinedHistogram with absolute={absolute}, got "
+            f"{got}; collect the statistic that the rule's empty() or second() gives"
         )
+    if isinstance(seen, JoinedHistogram):
+        seen.require_whole()
     require_values(seen)
     return seen
 
 
-def peer_range(lo: float, hi: float, seen: OnnxruntimeHistogram) -> Range:
+def peer_range(lo: float, hi: float, seen: PeerHistogram) -> Range:
     """Return the range `[lo, hi]` with each end moved past no observed end, as the peer moves it.
 
     The peer moves the lower end up and the upper end down only, so that the lower one may come to lie above the upper

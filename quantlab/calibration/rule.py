@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -43,6 +43,20 @@ class RangeRule(Protocol):
         """Return one line that says how the range came about."""
 
 
+@runtime_checkable
+class TwoPassRule(RangeRule, Protocol):
+    """A range rule that wants to know something of all data before it begins to count.
+
+    The data is then read twice. Such a rule may serve single streams too, with the statistic that `empty` gives.
+    """
+
+    def first(self) -> Statistic:
+        """Return the statistic of the first pass, with nothing in it yet."""
+
+    def second(self, seen: Statistic) -> Statistic:
+        """Return that of the second pass, with nothing in it yet, from what the first has seen."""
+
+
 calibrators: Registry[type[RangeRule]] = Registry("range rule", "quantlab.calibration.rules")
 """Range rules by name."""
 
@@ -63,7 +77,7 @@ def calibrator(rule: str | RangeRule, options: Mapping[str, object] | None = Non
 
     Example:
         >>> calibrator("percentile", {"percent": 99.9})
-        PercentileRule(percent=99.9, tails='magnitude', max_bins=4096, symmetric=False)
+        PercentileRule(percent=99.9, tails='magnitude', max_bins=4096, symmetric=False, absolute=False)
     """
     given = dict(options or {})
     if not isinstance(rule, str):
@@ -114,23 +128,29 @@ def require_values(seen: Statistic) -> None:
         )
 
 
-def require_histogram(seen: Statistic, rule: str) -> Histogram:
+def require_histogram(seen: Statistic, rule: str, *, signed: bool = False) -> Histogram:
     """Return a statistic as the histogram that it must be for a rule.
 
     Args:
         seen: Any statistic.
         rule: Name of the rule, for the error text.
+        signed: Whether the rule needs the signs of the values.
 
     Returns:
         The same statistic.
 
     Raises:
-        OptionError: It is of another kind.
+        OptionError: It is of another kind, or of absolute values where signs are needed.
         DataError: It has seen no finite value.
     """
     if not isinstance(seen, Histogram):
         raise OptionError(
             f"range rule {rule!r} needs a Histogram, got a {type(seen).__name__}; "
+            "collect the statistic that the rule's empty() gives"
+        )
+    if signed and seen.absolute:
+        raise OptionError(
+            f"range rule {rule!r} needs the signs of the values, which a histogram of absolute values does not tell; "
             "collect the statistic that the rule's empty() gives"
         )
     require_values(seen)

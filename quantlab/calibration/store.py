@@ -1,36 +1,24 @@
-"""A statistics file is one .npz that holds the statistic of any number of tensors, exactly, and says what is in it.
+"""A statistics file is one archive that holds the statistic of any number of tensors, exactly, and says what is in it.
 
-    header.npy       UTF-8 text as uint8: JSON with `format`, `version`, `meta` and, for each tensor, `name` and `kind`
-    <i>/<array>.npy  the plain arrays of the i-th tensor
-
-Tensors stand in the order of their names, numbers are little-endian, and nothing is compressed or dated: equal
-statistics make equal bytes, on every machine. Nothing in it is pickled, so that reading a foreign file runs no code.
+Its header is JSON with `format`, `version`, `meta` and, for each tensor, `name` and `kind`; its members are the plain
+arrays of the tensors, in the order of their names. Equal statistics make equal bytes.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 import numpy.typing as npt
 
+from quantlab.calibration.archive import UNREADABLE, pack, unpack
 from quantlab.calibration.statistic import Statistic, restore, statistics
-from quantlab.errors import DataError, OptionError
+from quantlab.errors import DataError
 
 FORMAT = "quantlab statistics"
 VERSION = 1
-HEADER = "header"
-# What the standard library and NumPy raise on bytes that are no archive, or no array.
-NO_ARCHIVE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError)
-NO_ARRAY = (KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 
 File = str | Path | BinaryIO
 
@@ -63,6 +51,8 @@ def save_statistics(file: File, seen: Mapping[str, Statistic], meta: Mapping[str
         DataError: The file cannot be written.
 
     Example:
+        >>> import io
+        >>> import numpy as np
         >>> from quantlab.calibration import MinMax
         >>> file = io.BytesIO()
         >>> save_statistics(file, {"x": MinMax().update(np.ones(3))}, {"samples": 1})
@@ -101,7 +91,7 @@ def load_statistics(file: File) -> Stored:
         return _unpacked(content)
     except DataError as error:
         raise DataError(f"{label}: {error}") from error
-    except (*NO_ARCHIVE, *NO_ARRAY) as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{label} is truncated, corrupt or not one of quantlab's ({type(error).__name__}: {error}); "
             "measure again, or give a file that save_statistics wrote"
@@ -111,37 +101,12 @@ def load_statistics(file: File) -> Stored:
 def _packed(seen: Mapping[str, Statistic], meta: Mapping[str, object]) -> bytes:
     ordered = sorted(seen.items())
     tensors = [{"name": name, "kind": statistic.kind} for name, statistic in ordered]
-    try:
-        header = json.dumps(
-            {"format": FORMAT, "version": VERSION, "meta": dict(meta), "tensors": tensors}, allow_nan=False
-        )
-    except (TypeError, ValueError) as error:
-        raise OptionError(f"meta must hold plain JSON values only: {error}") from error
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w") as archive:
-        _add(archive, HEADER, np.frombuffer(header.encode("ascii"), np.uint8))
-        for index, (_, statistic) in enumerate(ordered):
-            for name, array in sorted(statistic.arrays().items()):
-                _add(archive, f"{index}/{name}", array)
-    return whole.getvalue()
-
-
-def _add(archive: zipfile.ZipFile, name: str, array: npt.NDArray[Any]) -> None:
-    plain = io.BytesIO()
-    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    np.lib.format.write_array(plain, little, version=(1, 0), allow_pickle=False)
-    entry = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, whenever it is written
-    entry.create_system = 3  # else the bytes tell the operating system
-    archive.writestr(entry, plain.getvalue())
+    header = {"format": FORMAT, "version": VERSION, "meta": dict(meta), "tensors": tensors}
+    return pack(header, [statistic.arrays() for _, statistic in ordered])
 
 
 def _unpacked(content: bytes) -> Stored:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members: dict[str, dict[str, npt.NDArray[Any]]] = {}
-        for entry in archive.namelist():
-            place, _, name = entry.removesuffix(".npy").rpartition("/")
-            members.setdefault(place, {})[name] = _array(archive, entry)
-    header = json.loads(members.pop("")[HEADER].tobytes().decode("ascii"))
+    header, members = unpack(content)
     if header["format"] != FORMAT:
         raise DataError(f"it holds {header['format']!r}, not {FORMAT!r}")
     if header["version"] != VERSION:
@@ -151,16 +116,10 @@ def _unpacked(content: bytes) -> Stored:
         )
     seen: dict[str, Statistic] = {}
     for index, tensor in enumerate(header["tensors"]):
-        seen[tensor["name"]] = _restored(tensor["name"], tensor["kind"], members.pop(str(index), {}))
+        seen[tensor["name"]] = _restored(tensor["name"], tensor["kind"], members.pop(index, {}))
     if members:
         raise DataError(f"it holds arrays of {len(members)} tensors more than its header names")
     return Stored(statistics=seen, meta=dict(header["meta"]))
-
-
-def _array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
-    # The whole entry is read first, because its checksum is compared at its end.
-    array = np.asarray(np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False))
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _restored(tensor: str, kind: str, arrays: dict[str, npt.NDArray[Any]]) -> Statistic:

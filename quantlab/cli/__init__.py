@@ -1,4 +1,4 @@
-"""The command line: `quantlab demo | quantize | plan | apply | explain | compare`, one file a verb."""
+"""The command line, one file a verb; `quantlab --help` lists them."""
 
 from __future__ import annotations
 

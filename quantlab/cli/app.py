@@ -9,11 +9,13 @@ from typer.core import TyperGroup
 
 from quantlab import __version__
 from quantlab.cli.apply import apply
+from quantlab.cli.calibrate import calibrate
 from quantlab.cli.compare import compare
 from quantlab.cli.demo import demo
 from quantlab.cli.errors import reported
 from quantlab.cli.explain import explain
 from quantlab.cli.plan import plan
+from quantlab.cli.preprocess import PeerSpelling, preprocess
 from quantlab.cli.quantize import quantize
 
 
@@ -54,5 +56,6 @@ def quantlab(
     """
 
 
-for verb in (demo, quantize, plan, apply, explain, compare):
+for verb in (demo, quantize, calibrate, plan, apply, explain, compare):
     app.command()(verb)
+app.command(cls=PeerSpelling)(preprocess)

@@ -25,6 +25,7 @@ def apply(
     data: o.OptionalData = None,
     calibrate: o.Calibrate = "minmax",
     percent: o.Percent = None,
+    nonfinite: o.NonFinite = "refuse-nan",
     layout: o.Layout = None,
     size: o.Size = None,
     mean: o.Mean = None,
@@ -35,8 +36,10 @@ def apply(
     crop_fraction: o.CropFraction = None,
     max_samples: o.MaxSamples = None,
     threads: o.Threads = 1,
+    unoptimized: o.Unoptimized = False,
     memory: o.Memory = 512,
     checkpoint: o.CheckpointFile = None,
+    state: o.State = None,
     verbose: o.Verbose = False,
 ) -> None:
     """Write the int8 model that a plan describes.
@@ -45,7 +48,7 @@ def apply(
     the range too to have it measured on --data. Scales of biases, and of tensors that share a grid, follow by
     themselves.
     """
-    recipe = o.recipe_from(calibrate=calibrate, percent=percent)
+    recipe = o.recipe_from(calibrate=calibrate, percent=percent, nonfinite=nonfinite)
     images = o.images_from(
         layout=layout,
         size=size,
@@ -69,15 +72,17 @@ def apply(
     prepared = flow.prepare_for(source, _types_of(given))
     edit = edited(given, GraphView.of(prepared.model))
     rows: list[tuple[str, str]] = []
-    if wanted := edit.plan.observed():
+    if wanted := list(edit.plan.every_observed()):
         if data is None:
             raise OptionError(
                 f"the plan has no range for {counted(len(wanted), 'tensor')}, the first is {wanted[0]!r}: "
                 "give --data to measure them, or write their ranges into the plan"
             )
-        samples = Samples(data, source, max_samples=max_samples, images=images)
+        samples = Samples(data, source, max_samples=max_samples, images=images, optional=o.state_from(state).values())
         with progress(samples_per_batch=samples.per_batch) as track:
-            engine = o.engine_from(threads=threads, memory=memory, checkpoint=checkpoint)
+            engine = o.engine_from(
+                threads=threads, memory=memory, checkpoint=checkpoint, state=state, unoptimized=unoptimized
+            )
             final = flow.calibrate(prepared, edit.plan, samples, recipe, engine=engine, track=track)
         rows.append(
             ("ranges", f"{calibrate} of {counted(samples.seen, 'sample')} for {counted(len(wanted), 'tensor')}")
@@ -96,8 +101,8 @@ def _types_of(plan: QuantPlan) -> Recipe:
     """Return a recipe that names every type in a plan, so that the model is raised to the opset they need."""
     from quantlab.plan import Recipe, RecipeRule
 
-    specs = dict.fromkeys(tensor.spec for tensor in plan.tensors.values())
-    return Recipe(rules=tuple(RecipeRule(activation=spec) for spec in specs))
+    specs = dict.fromkeys(tensor.spec for part in plan.walk() for tensor in part.tensors.values())
+    return Recipe(rules=tuple(RecipeRule(activation=spec) for spec in specs), subgraphs=bool(plan.bodies))
 
 
 def read_plan(path: Path) -> QuantPlan:

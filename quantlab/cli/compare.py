@@ -44,6 +44,7 @@ def compare(
     crop_fraction: o.CropFraction = None,
     max_samples: o.MaxSamples = None,
     threads: o.Threads = 1,
+    state: o.State = None,
     json: o.Json = False,
 ) -> None:
     """Measure how far quantization moved every tensor, worst first.
@@ -67,9 +68,11 @@ def compare(
     from quantlab.workflow.compare import compare as measure
 
     reference, rounded = load(float_model), load(quantized)
-    samples = Samples(data, reference, max_samples=max_samples, images=images)
+    pairs = o.state_from(state)
+    samples = Samples(data, reference, max_samples=max_samples, images=images, optional=pairs.values())
     with progress(samples_per_batch=samples.per_batch) as track:
-        found = measure(reference, rounded, samples, backend=OrtBackend(threads=threads), track=track)
+        backend = OrtBackend(threads=threads)
+        found = measure(reference, rounded, samples, backend=backend, state=pairs, track=track)
     if json:
         write_json(found.to_json())
         return

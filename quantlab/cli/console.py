@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from quantlab.cli.memory import memory
 from quantlab.progress import Track, quiet
 
 T = TypeVar("T")
@@ -62,6 +63,49 @@ class Samples(ProgressColumn):
         return Text(f"{task.completed:.0f}{total} samples")
 
 
+class Rate(ProgressColumn):
+    """Shows how many samples are done in a second."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """Return `281/s`, or nothing before there is a rate."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.3g}/s" if speed < 100 else f"{speed:.0f}/s")
+
+
+class MemoryInUse(ProgressColumn):
+    """Shows how much memory the process holds, and has held at most."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """Return `312/340 MB`, or what of it the system tells."""
+        now = memory()
+        return Text("/".join(_megabytes(size) for size in (now.resident, now.peak) if size is not None) + " MB")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f}"
+
+
+def done(what: str, samples: float, seconds: float) -> str:
+    """Say in one line what was done: how many samples, how fast, in how much memory.
+
+    Args:
+        what: What was done, as the bar says it.
+        samples: How many samples.
+        seconds: How long it took.
+
+    Returns:
+        Such as `calibrating 23 tensors: 898 samples in 3.2 s (281/s), at most 340 MB`.
+    """
+    rate = f" ({samples / seconds:.3g}/s)" if seconds else ""
+    peak = memory().peak
+    held = "" if peak is None else f", at most {_megabytes(peak)} MB"
+    return f"{what}: {samples:.0f} samples in {seconds:.1f} s{rate}{held}"
+
+
 @contextmanager
 def progress(file: TextIO | None = None, *, samples_per_batch: int = 1) -> Iterator[Track]:
     """Hand out a Track that draws a bar on a terminal, and one that shows nothing elsewhere.
@@ -71,7 +115,7 @@ def progress(file: TextIO | None = None, *, samples_per_batch: int = 1) -> Itera
         samples_per_batch: How many samples one item stands for.
 
     Yields:
-        The Track. The bar is gone when the block ends.
+        The Track. The bar is gone when the block ends, and a line for each piece of work stands in its place.
     """
     file = file or sys.stderr
     # Asked of the file itself: rich takes FORCE_COLOR for a terminal, and log files would fill with bars.
@@ -79,8 +123,10 @@ def progress(file: TextIO | None = None, *, samples_per_batch: int = 1) -> Itera
         yield quiet
         return
     what = TextColumn("{task.description}", markup=False)
-    columns = (what, BarColumn(bar_width=20), Samples(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(file=file, force_terminal=True), transient=True) as bars:
+    columns = (what, BarColumn(bar_width=12), Samples(), Rate(), TimeRemainingColumn(), MemoryInUse())
+    console = Console(file=file, force_terminal=True, markup=False, highlight=False, emoji=False)
+    lines: list[str] = []
+    with Progress(*columns, console=console, transient=True) as bars:
 
         def track(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
             task = bars.add_task(what, total=None if total is None else total * samples_per_batch)
@@ -88,5 +134,8 @@ def progress(file: TextIO | None = None, *, samples_per_batch: int = 1) -> Itera
                 yield item
                 bars.advance(task, samples_per_batch)
             bars.update(task, total=bars.tasks[task].completed)
+            lines.append(done(what, bars.tasks[task].completed, bars.tasks[task].elapsed or 0.0))
 
         yield track
+    for line in lines:
+        console.print(line, style="dim", soft_wrap=True)

@@ -28,6 +28,24 @@ DATA_HELP = (
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A float32 ONNX model.", show_default=False)]
 Data = Annotated[Path, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP, show_default=False)]
 OptionalData = Annotated[Path | None, typer.Option("--data", "-d", metavar="DATA", help=DATA_HELP, show_default=False)]
+RangesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ranges",
+        metavar="RANGES",
+        help="Take the ranges from this file in place of --data: of `quantlab calibrate`, onnxruntime or TensorRT.",
+        show_default=False,
+    ),
+]
+StatisticsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--statistics",
+        metavar="STATS",
+        help="Make the ranges of statistics, in place of --data: what `quantlab calibrate --statistics-out` kept.",
+        show_default=False,
+    ),
+]
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="OUT", help="Where to write the int8 model.", show_default=False)
 ]
@@ -98,6 +116,10 @@ OpTypes = Annotated[
         rich_help_panel=_NODES,
     ),
 ]
+Subgraphs = Annotated[
+    bool,
+    typer.Option("--subgraphs", help="Quantize the bodies of If, Loop and Scan too.", rich_help_panel=_NODES),
+]
 MaxSamples = Annotated[
     int | None,
     typer.Option(metavar="N", min=1, help="Use at most so many samples.", show_default=False, rich_help_panel=_RUN),
@@ -105,6 +127,14 @@ MaxSamples = Annotated[
 Threads = Annotated[
     int,
     typer.Option(metavar="N", min=0, help="Threads in one run; 0 lets onnxruntime choose.", rich_help_panel=_RUN),
+]
+Unoptimized = Annotated[
+    bool,
+    typer.Option(
+        "--unoptimized",
+        help="Run the graph node by node, as the calibrators of onnxruntime.quantization do: slower, the same bits.",
+        rich_help_panel=_RUN,
+    ),
 ]
 Memory = Annotated[
     int,
@@ -118,6 +148,25 @@ CheckpointFile = Annotated[
         help="Save the calibration here now and then, and go on from it.",
         show_default=False,
         rich_help_panel=_RUN,
+    ),
+]
+State = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state",
+        metavar="OUT=IN",
+        help="Feed this output back to this input with the next sample. Can be given several times.",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+NonFinite = Annotated[
+    str,
+    typer.Option(
+        "--nonfinite",
+        metavar="POLICY",
+        help="NaN and infinities in activations: refuse-nan, refuse or count.",
+        rich_help_panel=_GRIDS,
     ),
 ]
 Layout = Annotated[
@@ -192,6 +241,8 @@ def recipe_from(
     exclude: list[str] | None = None,
     only: list[str] | None = None,
     op_types: list[str] | None = None,
+    nonfinite: str = "refuse-nan",
+    subgraphs: bool = False,
 ) -> Recipe:
     """Build the recipe that options ask for.
 
@@ -205,7 +256,9 @@ def recipe_from(
     from quantlab.plan import RecipeRule
     from quantlab.workflow.static import make_recipe
 
-    options = {} if percent is None else {"percent": percent}
+    # The rule that repeats onnxruntime's numbers keeps onnxruntime's name for the option.
+    option = "percentile" if calibrate == "onnxruntime_percentile" else "percent"
+    options = {} if percent is None else {option: percent}
     calibrator(calibrate, options)  # refuse a wrong rule before any model is read
     recipe = make_recipe(
         op_types_to_quantize=_separated(op_types),
@@ -222,7 +275,13 @@ def recipe_from(
     if only:
         rules.append(RecipeRule(nodes=tuple(only), because="listed by --only"))
         rules.append(RecipeRule(quantize=False, because="not listed by --only"))
-    return replace(recipe, rules=tuple(rules))
+    chosen = replace(recipe, rules=tuple(rules), subgraphs=subgraphs)
+    return replace(chosen, nonfinite=nonfinite)  # type: ignore[arg-type]  # checked by Recipe
+
+
+def rule_given(calibrate: str, percent: float | None) -> str | None:
+    """Return what was given of a range rule, or None where both options stand at their defaults."""
+    return None if calibrate == "minmax" and percent is None else calibrate
 
 
 def _separated(words: list[str] | None) -> list[str] | None:
@@ -290,18 +349,58 @@ def _ratio(option: str, text: str) -> float:
         ) from None
 
 
-def engine_from(*, threads: int, memory: int, checkpoint: Path | None) -> Engine:
+def state_from(words: list[str] | None) -> dict[str, str]:
+    """Read pairs such as `hn=h0`.
+
+    Args:
+        words: What was given for --state; names may contain `=` on the left.
+
+    Returns:
+        Output to input.
+
+    Raises:
+        OptionError: Something is no pair, or an output stands in two.
+    """
+    pairs: dict[str, str] = {}
+    for word in words or ():
+        output, equals, given = word.rpartition("=")
+        if not (output and equals and given):
+            raise OptionError(f"--state {word!r} is no pair: give the output and the input it becomes, as in hn=h0")
+        if output in pairs:
+            raise OptionError(f"--state names the output {output!r} twice: keep one pair")
+        pairs[output] = given
+    return pairs
+
+
+def engine_from(
+    *,
+    threads: int,
+    memory: int,
+    checkpoint: Path | None,
+    state: list[str] | None = None,
+    unoptimized: bool = False,
+) -> Engine:
     """Build the engine of a calibration from options.
 
     Args:
         threads: Threads in one run of the model.
         memory: MiB of activations held at a time.
         checkpoint: File to save to and go on from, or None.
+        state: What was given for --state.
+        unoptimized: Whether onnxruntime leaves the graph as it is.
 
     Returns:
         The engine.
+
+    Raises:
+        OptionError: The state cannot be read.
     """
     from quantlab.backend import OrtBackend
     from quantlab.workflow.engine import Engine
 
-    return Engine(backend=OrtBackend(threads=threads), budget=memory * 2**20, checkpoint=checkpoint)
+    return Engine(
+        backend=OrtBackend(threads=threads, optimize=not unoptimized),
+        budget=memory * 2**20,
+        checkpoint=checkpoint,
+        state=state_from(state),
+    )

@@ -21,15 +21,19 @@ if TYPE_CHECKING:
 def plan(
     model: o.Model,
     data: o.OptionalData = None,
+    ranges: o.RangesFile = None,
+    statistics: o.StatisticsFile = None,
     per_channel: o.PerChannel = False,
     calibrate: o.Calibrate = "minmax",
     percent: o.Percent = None,
     activation_type: o.ActivationType = o.ACTIVATIONS,
     weight_type: o.WeightType = "int8",
     reduce_range: o.ReduceRange = False,
+    nonfinite: o.NonFinite = "refuse-nan",
     exclude: o.Exclude = None,
     only: o.Only = None,
     op_types: o.OpTypes = None,
+    subgraphs: o.Subgraphs = False,
     layout: o.Layout = None,
     size: o.Size = None,
     mean: o.Mean = None,
@@ -40,8 +44,10 @@ def plan(
     crop_fraction: o.CropFraction = None,
     max_samples: o.MaxSamples = None,
     threads: o.Threads = 1,
+    unoptimized: o.Unoptimized = False,
     memory: o.Memory = 512,
     checkpoint: o.CheckpointFile = None,
+    state: o.State = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -57,7 +63,8 @@ def plan(
 ) -> None:
     """Show the grid of every tensor and why it is there, and which nodes stay in float and why.
 
-    Without --data only weights have numbers. Write the plan with -o, edit it, and give it to `quantlab apply`.
+    Without --data, --ranges or --statistics only weights have numbers. Write the plan with -o, edit it, and give it to
+    `quantlab apply`.
     """
     recipe = o.recipe_from(
         per_channel=per_channel,
@@ -69,6 +76,8 @@ def plan(
         exclude=exclude,
         only=only,
         op_types=op_types,
+        subgraphs=subgraphs,
+        nonfinite=nonfinite,
     )
     images = o.images_from(
         layout=layout,
@@ -81,6 +90,7 @@ def plan(
         crop_fraction=crop_fraction,
     )
     from quantlab.cli.files import check_outputs, write_text
+    from quantlab.cli.kept import check_sources, kept_table
     from quantlab.cli.samples import Samples
     from quantlab.graph import GraphView
     from quantlab.graph.files import load
@@ -89,16 +99,24 @@ def plan(
 
     if str(out) == "-":
         out, json = None, True
-    check_outputs({"--output": out}, {"MODEL": model, "--data": data})
+    sources = {"--data": data, "--ranges": ranges, "--statistics": statistics}
+    about_data = {"--checkpoint": checkpoint, "--max-samples": max_samples, "--state": state, "an image option": images}
+    check_sources(sources, about_data, rule=o.rule_given(calibrate, percent), needed=False)
+    check_outputs({"--output": out}, {"MODEL": model, **sources})
     source = load(model)
     prepared = flow.prepare_for(source, recipe)
     planned = flow.decide(prepared, recipe)
-    if data is None:
+    if ranges is not None or statistics is not None:
+        table = kept_table(source, recipe, ranges=ranges, statistics=statistics)
+        planned = flow.calibrate(prepared, planned, None, recipe, ranges=table)
+    elif data is None:
         planned = with_constants(planned, GraphView.of(prepared.model))
     else:
-        samples = Samples(data, source, max_samples=max_samples, images=images)
+        samples = Samples(data, source, max_samples=max_samples, images=images, optional=o.state_from(state).values())
         with progress(samples_per_batch=samples.per_batch) as track:
-            engine = o.engine_from(threads=threads, memory=memory, checkpoint=checkpoint)
+            engine = o.engine_from(
+                threads=threads, memory=memory, checkpoint=checkpoint, state=state, unoptimized=unoptimized
+            )
             planned = flow.calibrate(prepared, planned, samples, recipe, engine=engine, track=track)
     show_notes(prepared.notes if verbose else ())
     if out is not None:
@@ -141,7 +159,9 @@ def show_plan(planned: QuantPlan) -> None:
     for note in planned.notes:
         console.print(f"note: {note}", soft_wrap=True)
     if not planned.resolved:
-        console.print("scales that are missing need samples: give --data", style="dim", soft_wrap=True)
+        console.print(
+            "scales that are missing need samples: give --data, --ranges or --statistics", style="dim", soft_wrap=True
+        )
 
 
 def grid_text(spec: QuantSpec) -> str:

@@ -23,17 +23,21 @@ REASONS_SHOWN = 10
 
 def quantize(
     model: o.Model,
-    data: o.Data,
     out: o.Output,
+    data: o.OptionalData = None,
+    ranges: o.RangesFile = None,
+    statistics: o.StatisticsFile = None,
     per_channel: o.PerChannel = False,
     calibrate: o.Calibrate = "minmax",
     percent: o.Percent = None,
     activation_type: o.ActivationType = o.ACTIVATIONS,
     weight_type: o.WeightType = "int8",
     reduce_range: o.ReduceRange = False,
+    nonfinite: o.NonFinite = "refuse-nan",
     exclude: o.Exclude = None,
     only: o.Only = None,
     op_types: o.OpTypes = None,
+    subgraphs: o.Subgraphs = False,
     layout: o.Layout = None,
     size: o.Size = None,
     mean: o.Mean = None,
@@ -44,15 +48,17 @@ def quantize(
     crop_fraction: o.CropFraction = None,
     max_samples: o.MaxSamples = None,
     threads: o.Threads = 1,
+    unoptimized: o.Unoptimized = False,
     memory: o.Memory = 512,
     checkpoint: o.CheckpointFile = None,
+    state: o.State = None,
     plan_out: Annotated[
         Path | None,
         typer.Option(metavar="PLAN", help="Write the plan as JSON, for `quantlab apply`.", show_default=False),
     ] = None,
     verbose: o.Verbose = False,
 ) -> None:
-    """Quantize a float model with ranges measured on samples, and write an int8 model.
+    """Quantize a float model with ranges measured on samples, now or before, and write an int8 model.
 
     100 to 500 samples that look like real inputs are enough. The model and the samples are only read.
     """
@@ -66,6 +72,8 @@ def quantize(
         exclude=exclude,
         only=only,
         op_types=op_types,
+        subgraphs=subgraphs,
+        nonfinite=nonfinite,
     )
     images = o.images_from(
         layout=layout,
@@ -78,27 +86,38 @@ def quantize(
         crop_fraction=crop_fraction,
     )
     from quantlab.cli.files import check_outputs, write_text
+    from quantlab.cli.kept import check_sources, kept_table
     from quantlab.cli.samples import Samples
     from quantlab.graph.files import load, save
     from quantlab.workflow import quantize as flow
 
     outputs = {"--output": out, "--plan-out": plan_out, "--checkpoint": checkpoint}
-    check_outputs(outputs, {"MODEL": model, "--data": data})
+    sources = {"--data": data, "--ranges": ranges, "--statistics": statistics}
+    about_data = {"--checkpoint": checkpoint, "--max-samples": max_samples, "--state": state, "an image option": images}
+    check_sources(sources, about_data, rule=o.rule_given(calibrate, percent), needed=True)
+    check_outputs(outputs, {"MODEL": model, **sources})
     source = load(model)
     prepared = flow.prepare_for(source, recipe)
     decided = flow.decide(prepared, recipe)
-    samples = Samples(data, source, max_samples=max_samples, images=images)
-    started = perf_counter()
-    with progress(samples_per_batch=samples.per_batch) as track:
-        engine = o.engine_from(threads=threads, memory=memory, checkpoint=checkpoint)
-        plan = flow.calibrate(prepared, decided, samples, recipe, engine=engine, track=track)
-    seconds = perf_counter() - started
+    if data is None:
+        table = kept_table(source, recipe, ranges=ranges, statistics=statistics)
+        plan = flow.calibrate(prepared, decided, None, recipe, ranges=table)
+        words = f"{calibrate} of the statistics {str(statistics)!r}" if ranges is None else f"read from {str(ranges)!r}"
+    else:
+        samples = Samples(data, source, max_samples=max_samples, images=images, optional=o.state_from(state).values())
+        started = perf_counter()
+        with progress(samples_per_batch=samples.per_batch) as track:
+            engine = o.engine_from(
+                threads=threads, memory=memory, checkpoint=checkpoint, state=state, unoptimized=unoptimized
+            )
+            plan = flow.calibrate(prepared, decided, samples, recipe, engine=engine, track=track)
+        words = f"{calibrate} of {counted(samples.seen, 'sample')} in {perf_counter() - started:.1f} s"
     result = flow.write(prepared, plan)
     save(result.model, out)
     if plan_out is not None:
         write_text(plan_out, plan.to_json())
     show_notes(prepared.notes if verbose else ())
-    rows = [*fate(plan), ("ranges", f"{calibrate} of {counted(samples.seen, 'sample')} in {seconds:.1f} s")]
+    rows = [*fate(plan), ("ranges", words)]
     summarize([*rows, *sizes(model, out)], plan, [out, plan_out])
 
 
@@ -112,13 +131,14 @@ def fate(plan: QuantPlan) -> Iterator[tuple[str, str]]:
     """Yield what became of the nodes, and for those left in float the reasons with their numbers."""
     numbers = dict.fromkeys(("quantized", "absorbed", "float"), 0)
     reasons: dict[str, dict[str, str]] = {}
-    for name, node in plan.nodes.items():
+    every = plan.every_node()
+    for name, node in every.items():
         numbers[node.status] += 1
         if node.status == "float":
             # Reasons that differ only in the names they quote are counted as one.
             reasons.setdefault(re.sub(r"'[^']*'", "…", node.reason), {})[name] = node.reason
     words = f"{numbers['quantized']} quantized, {numbers['absorbed']} absorbed, {numbers['float']} left in float"
-    yield "nodes", f"{len(plan.nodes)}: {words}"
+    yield "nodes", f"{len(every)}: {words}"
     ranked = sorted(reasons.items(), key=lambda item: -len(item[1]))
     for reason, found in ranked[:REASONS_SHOWN]:
         first, verbatim = next(iter(found.items()))

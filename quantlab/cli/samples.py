@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,18 @@ class Samples:
     """
 
     def __init__(
-        self, path: Path, model: onnx.ModelProto, *, max_samples: int | None = None, images: ImageOptions | None = None
+        self,
+        path: Path,
+        model: onnx.ModelProto,
+        *,
+        max_samples: int | None = None,
+        images: ImageOptions | None = None,
+        optional: Iterable[str] = (),
     ) -> None:
         from quantlab.backend import signature
         from quantlab.data import batches
 
-        self._signature = signature(model)
+        self._signature = signature(model).with_optional(optional)
         self._batches = batches(path, self._signature, max_samples=max_samples, images=images)
         self.per_batch = self._signature.batch_size or 1
         self.seen = 0

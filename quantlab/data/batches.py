@@ -12,6 +12,7 @@ from quantlab.data.checks import check_batch
 from quantlab.data.constant import ConstantWatch
 from quantlab.data.images import ImageOptions
 from quantlab.data.kinds import source_of
+from quantlab.data.repeats import RepeatWatch
 from quantlab.data.signature import Array, Signature
 from quantlab.data.sources import Item, Source
 from quantlab.data.stacks import check_full_batch
@@ -38,11 +39,17 @@ class Batches:
         self.signature = signature
         self._source, self._pick, self._max_samples = source, pick, max_samples
         self._watched = False
+        self._repeats = RepeatWatch()
 
     @property
     def repeatable(self) -> bool:
         """Whether a second pass over the data is possible."""
         return self._source.repeatable
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether several passes over the data may go on at once, in threads or processes."""
+        return self._source.concurrent
 
     @property
     def count(self) -> int | None:
@@ -97,7 +104,7 @@ class Batches:
                 f"strided({start}, {stop}, {step}) is not allowed; start and stop count from 0 and step is 1 or more"
             )
         sliced = Batches(self._source, self.signature, pick=self._pick[start:stop:step], max_samples=self._max_samples)
-        sliced._watched = self._watched
+        sliced._watched, sliced._repeats = self._watched, self._repeats
         return sliced
 
     def _upper_bound(self) -> int | None:
@@ -125,8 +132,12 @@ class Batches:
     def _checked(self, items: Iterator[Item]) -> Iterator[dict[str, Array]]:
         watch = None if self._watched else ConstantWatch()
         self._watched = True
+        first = True
         for item in items:
             batch = check_batch(item.arrays, self.signature, item.where(self.signature))
+            if first and self.repeatable:
+                self._repeats.begin(item.index, batch, self._source.name)
+            first = False
             if watch is not None:
                 watch.see(batch, self.signature.samples_in(batch))
             yield batch
@@ -155,7 +166,8 @@ def batches(
             * an iterable of dicts, of tuples in the order of the inputs, or of arrays, each one batch; torch tensors
               and loaders are welcome; a function that returns such an iterable is called for every pass;
             * a reader with `get_next()`, which returns a dict, and None at the end; `rewind()` is called before
-              another pass.
+              another pass. One with a length and `set_range(start, end)`, as onnxruntime's strided calibration uses it,
+              is read by number.
         signature: What the model wants.
         max_samples: Use at most so many samples (rows along axis 0). Stacks and pictures are cut to the number; the
             batches of a stream or of files are taken whole, as long as they stay within it.

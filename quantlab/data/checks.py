@@ -56,7 +56,7 @@ def check_names(names: Mapping[str, object], signature: Signature, where: str) -
                 f"{where}: {name!r} is not an input of the model{hint} "
                 f"rename it or leave it out. Allowed: {signature.listed}"
             )
-    missing = [name for name in signature.names if name not in names]
+    missing = [spec.name for spec in signature.required if spec.name not in names]
     if missing:
         raise DataError(
             f"{where}: input {missing[0]!r} is missing; got {', '.join(map(repr, names)) or 'no arrays'}; "
@@ -75,8 +75,8 @@ def check_batch(batch: Mapping[str, Array], signature: Signature, where: str) ->
         where: Which sample or file this is, for error texts.
 
     Returns:
-        The arrays in the signature's order, C-contiguous, of the model's dtypes. They may be read-only views of the
-        source.
+        The arrays in the signature's order, C-contiguous, of the model's dtypes; optional ones only where they are
+        given. They may be read-only views of the source.
 
     Raises:
         DataError: A name, rank, dimension, dtype or value the model cannot take.
@@ -84,7 +84,7 @@ def check_batch(batch: Mapping[str, Array], signature: Signature, where: str) ->
     check_names(batch, signature, where)
     rows = signature.samples_in(batch)
     checked = {}
-    for spec in signature:
+    for spec in (spec for spec in signature if spec.name in batch):
         place = f"input {spec.name!r}, {where}"
         check_shape(batch[spec.name].shape, spec, place)
         array = _cast(batch[spec.name], spec, place)
@@ -110,7 +110,7 @@ def check_shape(shape: tuple[int, ...], spec: InputSpec, place: str) -> None:
         if len(shape) == spec.rank - 1 and _fits(shape, spec.shape[1:]):
             cure = "add the batch axis with x[None]"
         raise DataError(f"{said}; {cure}")
-    if 0 in shape:
+    if 0 in shape and not spec.optional:  # a cache that is fed back begins empty
         raise DataError(f"{said}; the array is empty; leave empty samples out")
     for axis, (got, allowed) in enumerate(zip(shape, spec.shape, strict=True)):
         if isinstance(allowed, int) and got != allowed:

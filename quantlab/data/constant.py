@@ -31,7 +31,7 @@ class ConstantWatch:
             return
         for row in range(min(rows, LOOKED_AT - self._seen)):
             arrays = [x[row : row + 1] if x.ndim and len(x) == rows else x for x in batch.values()]
-            self._digests.add(_digest(arrays))
+            self._digests.add(digest(arrays))
             self._all_zero = self._all_zero and not any(x.any() for x in arrays)
             self._seen += 1
         if self._seen == LOOKED_AT:
@@ -50,7 +50,8 @@ class ConstantWatch:
             warnings.warn(f"{counted} identical: {CURE}", QuantlabWarning, stacklevel=4)
 
 
-def _digest(arrays: list[Array]) -> bytes:
+def digest(arrays: list[Array]) -> bytes:
+    """Return a digest of arrays: of their shapes and values."""
     state = hashlib.blake2b(digest_size=16)
     for array in arrays:
         state.update(repr(array.shape).encode())

@@ -148,12 +148,12 @@ def _with_batch_axis(array: Array, name: str, signature: Signature) -> Array:
 
 
 def _only_name(path: Path, signature: Signature) -> str:
-    if len(signature) > 1:
+    if len(signature.required) > 1:
         raise DataError(
-            f"file '{path}': an .npy file holds one array, and the model has {len(signature)} inputs; "
+            f"file '{path}': an .npy file holds one array, and the model has {len(signature.required)} inputs; "
             f"save an .npz file with the keys {signature.listed}"
         )
-    return signature.names[0]
+    return (signature.required or signature.inputs)[0].name
 
 
 def _load(path: Path, load: Callable[[], Loaded]) -> Loaded:

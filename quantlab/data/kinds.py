@@ -12,6 +12,7 @@ import numpy as np
 
 from quantlab.data.files import ARRAY_SUFFIXES, array_files, columns_of
 from quantlab.data.images import IMAGE_SUFFIXES, ImageOptions, ImagePipeline, image_pipeline
+from quantlab.data.readers import Ranged, has_ranges
 from quantlab.data.signature import Array, Signature
 from quantlab.data.sources import ArrayColumn, Column, Indexed, Source, Stream, arrays_of
 from quantlab.data.stacks import check_batch_size, check_full_batch, check_ragged, stacked
@@ -134,13 +135,14 @@ def _pictures(
     batch_size: int | None,
     max_samples: int | None,
 ) -> Indexed:
-    if len(signature) > 1:
+    if len(signature.required) > 1:
         raise DataError(
             f"{name} holds pictures for one input, and the model has {signature.listed}; make dicts with all of them, "
             "reading pictures with image_pipeline(signature['...'], options)(path)"
         )
     check_batch_size(batch_size, signature)
-    pipeline = image_pipeline(signature.inputs[0], options)
+    spec = (signature.required or signature.inputs)[0]
+    pipeline = image_pipeline(spec, options)
     fixed = signature.batch_size
     size = fixed or batch_size or 1
     if max_samples is not None:
@@ -148,7 +150,7 @@ def _pictures(
     if fixed is not None:
         check_ragged(len(paths), fixed, name)
     groups = [paths[start : start + size] for start in range(0, len(paths), size)]
-    get = partial(_batch_of_pictures, groups, pipeline, signature.names[0])
+    get = partial(_batch_of_pictures, groups, pipeline, spec.name)
     return Indexed(name=name, count=len(groups), get=get, label=partial(_pictures_label, groups))
 
 
@@ -166,6 +168,8 @@ def _pictures_label(groups: Sequence[Sequence[Path]], index: int) -> str:
 def _iterated(data: object, signature: Signature, name: str) -> Source:
     count = _length(data)
     if callable(getattr(data, "get_next", None)):
+        if count is not None and has_ranges(data, count):
+            return Ranged(data, count, signature, name)
         rewind = getattr(data, "rewind", None)
         return Stream(
             name=name,
@@ -174,13 +178,22 @@ def _iterated(data: object, signature: Signature, name: str) -> Source:
             again=rewind if callable(rewind) else None,
             cure="give the reader a method rewind() that starts again from the first sample",
             count=count,
+            concurrent=False,
         )
     if count is not None and hasattr(data, "__getitem__") and (isinstance(data, Sequence) or not _iterable(data)):
         return _by_number(data, count, signature, name)
     if isinstance(data, Iterable):
         once = iter(data) is data or not getattr(data, "repeatable", True)
         again = None if once else _nothing
-        return Stream(name=name, start=lambda: data, signature=signature, again=again, cure=AGAIN, count=count)
+        return Stream(
+            name=name,
+            start=lambda: data,
+            signature=signature,
+            again=again,
+            cure=AGAIN,
+            count=count,
+            concurrent=getattr(data, "concurrent", True),
+        )
     if callable(data):
         return Stream(name=name, start=data, signature=signature, again=_nothing)
     raise DataError(

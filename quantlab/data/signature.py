@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,6 +29,7 @@ class InputSpec:
         name: Name of the graph input.
         dtype: Type of its elements.
         shape: One entry an axis; `()` is a scalar.
+        optional: Whether a batch may leave it out, because something else fills it in, as a state that is fed back.
 
     Example:
         >>> str(InputSpec(name="x", dtype=np.dtype("float32"), shape=("N", 3, None, -1)))
@@ -38,6 +39,7 @@ class InputSpec:
     name: str
     dtype: np.dtype[Any]
     shape: tuple[Dim, ...]
+    optional: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype).newbyteorder("="))
@@ -96,9 +98,29 @@ class Signature:
         return tuple(spec.name for spec in self.inputs)
 
     @property
+    def required(self) -> tuple[InputSpec, ...]:
+        """The inputs that every batch has to bring, in order."""
+        return tuple(spec for spec in self.inputs if not spec.optional)
+
+    def with_optional(self, names: Iterable[str]) -> Signature:
+        """Return the signature with some inputs that a batch may leave out.
+
+        Args:
+            names: Inputs of the model.
+
+        Returns:
+            A new signature.
+
+        Raises:
+            DataError: No input has that name.
+        """
+        free = {self[name].name for name in names}
+        return Signature(inputs=tuple(replace(spec, optional=spec.name in free) for spec in self.inputs))
+
+    @property
     def batch_size(self) -> int | None:
-        """The number of samples the model takes at a time: the size of axis 0 all inputs fix alike, else None."""
-        sizes = {spec.leading for spec in self.inputs if spec.rank}
+        """The number of samples the model takes at a time: the size of axis 0 that all required inputs fix, or None."""
+        sizes = {spec.leading for spec in self.required if spec.rank}
         return sizes.pop() if len(sizes) == 1 else None
 
     def samples_in(self, batch: Mapping[str, Array]) -> int:
@@ -108,15 +130,15 @@ class Signature:
             batch: Arrays by input name.
 
         Returns:
-            Rows along axis 0 of the first input whose axis 0 is dynamic; the fixed batch size when none is dynamic;
-            1 when there is neither.
+            Rows along axis 0 of the first required input whose axis 0 is dynamic; the fixed batch size when none is
+            dynamic; 1 when there is neither.
 
         Example:
             >>> spec = InputSpec(name="x", dtype=np.dtype("float32"), shape=("N", 2))
             >>> Signature(inputs=(spec,)).samples_in({"x": np.zeros((5, 2), np.float32)})
             5
         """
-        for spec in self.inputs:
+        for spec in self.required:
             if spec.rank and spec.leading is None:
                 array = batch.get(spec.name)
                 return len(array) if array is not None and array.ndim == spec.rank else 1
@@ -142,7 +164,7 @@ class Signature:
     @property
     def listed(self) -> str:
         """The names of the inputs, for an error text."""
-        return ", ".join(map(repr, self.names))
+        return ", ".join(repr(spec.name) + (" (may be left out)" if spec.optional else "") for spec in self.inputs)
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:

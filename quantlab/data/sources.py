@@ -46,6 +46,10 @@ class Source(Protocol):
         """Whether it may be read more than once."""
 
     @property
+    def concurrent(self) -> bool:
+        """Whether several passes may go on at once, in threads or processes."""
+
+    @property
     def count(self) -> int | None:
         """Number of items, None when the source does not know."""
 
@@ -57,7 +61,8 @@ def arrays_of(value: object, signature: Signature, where: str) -> dict[str, Arra
     """Give names to what a source handed over: a dict as it is, a tuple or list in the model's order, or one array.
 
     Args:
-        value: A mapping, a tuple or list at least as long as the signature, or one array when the model has one input.
+        value: A mapping; a tuple or list at least as long as the inputs that must be there, or as all of them; or one
+            array when one input must be there.
         signature: What the model wants.
         where: Opening words of an error text.
 
@@ -69,28 +74,28 @@ def arrays_of(value: object, signature: Signature, where: str) -> dict[str, Arra
     """
     if isinstance(value, Mapping):
         return {str(name): as_array(array, f"input {name!r}, {where}") for name, array in value.items()}
+    required = tuple(spec.name for spec in signature.required)
     if not isinstance(value, tuple | list):
-        if len(signature) > 1:
+        if len(required) > 1:
             raise DataError(
-                f"{where}: got one {type(value).__name__}, but the model has {len(signature)} inputs; "
+                f"{where}: got one {type(value).__name__}, but the model has {len(required)} inputs; "
                 f"give dicts with the keys {signature.listed}"
             )
         value = (value,)
-    if len(value) < len(signature):
+    names = signature.names if len(value) == len(signature) else required
+    if len(value) < len(names):
         raise DataError(
-            f"{where}: got {len(value)} arrays for the {len(signature)} inputs {signature.listed}; "
+            f"{where}: got {len(value)} arrays for the {len(names)} inputs {signature.listed}; "
             "give one array an input, in this order, or a dict"
         )
-    if len(value) > len(signature):
+    if len(value) > len(names):
         warnings.warn(
-            f"the data gives {len(value)} arrays at a time and the model has {len(signature)} inputs: the "
+            f"the data gives {len(value)} arrays at a time and the model has {len(names)} inputs: the "
             f"first are used as {signature.listed}, the others (labels?) are ignored; give dicts to say which is which",
             QuantlabWarning,
             stacklevel=2,
         )
-    return {
-        name: as_array(array, f"input {name!r}, {where}") for name, array in zip(signature.names, value, strict=False)
-    }
+    return {name: as_array(array, f"input {name!r}, {where}") for name, array in zip(names, value, strict=False)}
 
 
 def _unlabelled(_: int) -> str:
@@ -109,6 +114,7 @@ class Indexed:
     get: Callable[[int], Mapping[str, Array]]
     label: Callable[[int], str] = _unlabelled
     repeatable: bool = True
+    concurrent: bool = True
 
     def read(self, pick: range) -> Iterator[Item]:
         """Yield the picked items; the others are never fetched."""
@@ -128,6 +134,7 @@ class Stream:
         start: Begins a pass.
         signature: Names the arrays of tuples.
         again: Prepares a further pass; None for a source that can be read once.
+        concurrent: Whether a pass leaves another one that is going on alone, as rewinding a reader does not.
         cure: What makes a one-shot source repeatable.
         count: Claimed number of items; used for display only, as such claims are often wrong.
     """
@@ -141,8 +148,10 @@ class Stream:
         again: Callable[[], object] | None,
         cure: str = "",
         count: int | None = None,
+        concurrent: bool = True,
     ) -> None:
         self.name, self.count, self.repeatable = name, count, again is not None
+        self.concurrent = concurrent and self.repeatable
         self._start, self._again, self._cure, self._signature = start, again, cure, signature
         self._passes = 0
         self._length: int | None = None
@@ -250,6 +259,7 @@ class Stacked:
     name: str
     cuts: Mapping[str, Cut]
     repeatable: bool = True
+    concurrent: bool = True
 
     @property
     def count(self) -> int:

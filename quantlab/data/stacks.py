@@ -41,10 +41,11 @@ def stacked(
     """
     check_names(columns, signature, name)
     check_batch_size(batch_size, signature)
-    cuts = {spec.name: _cut(columns[spec.name], spec, name, batch_size or 1) for spec in signature}
+    given = [spec for spec in signature if spec.name in columns]
+    cuts = {spec.name: _cut(columns[spec.name], spec, name, batch_size or 1) for spec in given}
     if max_samples is not None:
         cuts = _limited(cuts, signature, name, max_samples)
-    for spec in signature:
+    for spec in given:
         _check_full(cuts[spec.name], spec, name)
     counts = {key: cut.count for key, cut in cuts.items()}
     if len(set(counts.values())) > 1:
@@ -83,7 +84,7 @@ def _cut(column: Column, spec: InputSpec, name: str, batch_size: int) -> Cut:
 
 
 def _limited(cuts: Mapping[str, Cut], signature: Signature, name: str, max_samples: int) -> dict[str, Cut]:
-    counted = next((spec.name for spec in signature if spec.rank and spec.leading is None), None)
+    counted = next((spec.name for spec in signature.required if spec.rank and spec.leading is None), None)
     if counted is not None and cuts[counted].rows:
         batches = -(-max_samples // cuts[counted].rows)
         last = max_samples - (batches - 1) * cuts[counted].rows
@@ -91,7 +92,7 @@ def _limited(cuts: Mapping[str, Cut], signature: Signature, name: str, max_sampl
         size = (signature.batch_size or 1) if counted is None else cuts[counted].column.shape[1]
         batches, last = check_full_batch(max_samples, size, name), 0
     limited = {}
-    for spec in signature:
+    for spec in (spec for spec in signature if spec.name in cuts):
         cut = cuts[spec.name]
         limit = batches * (cut.rows or 1)
         if last and cut.rows and spec.leading is None:

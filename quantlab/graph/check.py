@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from math import prod
 
 import onnx
 
 from quantlab.errors import ModelError
-from quantlab.graph.files import data_bytes, tensors_of
+from quantlab.graph.external import data_bytes, is_attached, is_external, mapped
+from quantlab.graph.files import tensors_of
 from quantlab.graph.view import GraphView, subgraphs
 
 _QUANTIZED_NAMES = frozenset(
@@ -34,6 +36,11 @@ _QUANTIZED_NAMES = frozenset(
         "ReduceSumInteger",
     }
 )
+_KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.ms.internal.nhwc", "org.pytorch.aten"})
+"""Domains whose operators onnxruntime brings along; it knows them in models that do not import them, too."""
+
+_KNOWN_BEGINNINGS = ("ai.onnx.preview", "ai.onnx.training", "com.microsoft.")
+
 _QUANTIZED_BEGINNINGS = ("Dequantize", "DynamicQuantize", "QLinear", "QOrdered", "Quantize")
 
 
@@ -41,15 +48,17 @@ def check_float_model(model: onnx.ModelProto) -> None:
     """Refuse what cannot be prepared and quantized.
 
     Args:
-        model: A model with all its data in memory.
+        model: A model as `load` returns it.
 
     Raises:
         ModelError: The model is quantized already, has no nodes, or its graph is broken: a name that is made twice, an
-            edge that comes from nowhere, a cycle, a tensor whose data is not loaded or does not fit its shape.
+            edge that comes from nowhere, a cycle, a tensor whose data is not loaded or does not fit its shape, an
+            operator of a domain that is neither known nor imported.
     """
     if not model.graph.node:
         raise ModelError(f"graph {model.graph.name!r} has no nodes: there is nothing to quantize")
     _refuse_quantized(model)
+    _refuse_unimported(model)
     _refuse_twice("initializer", (tensor.name for tensor in model.graph.initializer))
     _refuse_twice("graph input", (value.name for value in model.graph.input))
     _refuse_twice("graph output", (value.name for value in model.graph.output))
@@ -61,6 +70,37 @@ def check_float_model(model: onnx.ModelProto) -> None:
     for name in view.outputs:
         if name not in made:
             raise ModelError(f"graph output {name!r} is made by no node: remove it or restore the node")
+
+
+def foreign_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Return the nodes, subgraphs included, of operators that neither ONNX, onnxruntime nor the model itself defines.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        Nodes of unknown domains, but for those that are calls of the model's own functions.
+    """
+    own = {(function.domain, function.name) for function in model.functions}
+    nodes = list(_walk(model.graph.node))
+    for function in model.functions:
+        nodes += _walk(function.node)
+    return [node for node in nodes if not _is_known(node.domain) and (node.domain, node.op_type) not in own]
+
+
+def _is_known(domain: str) -> bool:
+    return domain in _KNOWN_DOMAINS or domain.startswith(_KNOWN_BEGINNINGS)
+
+
+def _refuse_unimported(model: onnx.ModelProto) -> None:
+    imported = {entry.domain for entry in model.opset_import}
+    imported |= {entry.domain for function in model.functions for entry in function.opset_import}
+    for node in foreign_nodes(model):
+        if node.domain not in imported:
+            raise ModelError(
+                f"{node.op_type} {_name(node)} is an operator of domain {node.domain!r}, which the model does not "
+                "import: export the model again, or correct the domain"
+            )
 
 
 def is_quantized(node: onnx.NodeProto) -> bool:
@@ -80,22 +120,48 @@ def _refuse_quantized(model: onnx.ModelProto) -> None:
     found = [node for node in nodes if is_quantized(node)]
     if found:
         first = found[0]
-        label = repr(first.name) if first.name else f"making {', '.join(map(repr, first.output))}"
         raise ModelError(
             f"the model is already quantized: {len(found)} of its {len(nodes)} nodes are quantized operators, "
-            f"the first is {first.op_type} {label}; give the float model from which it was made"
+            f"the first is {first.op_type} {_name(first)}; give the float model from which it was made"
         )
+
+
+def _name(node: onnx.NodeProto) -> str:
+    return repr(node.name) if node.name else f"making {', '.join(map(repr, node.output))}"
 
 
 def _refuse_misfit(tensor: onnx.TensorProto) -> None:
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        raise ModelError(f"the data of tensor {tensor.name!r} is still in a file: load the model from its path")
-    wanted = data_bytes(tensor)
-    if wanted is not None and tensor.HasField("raw_data") and len(tensor.raw_data) != wanted:
+    if is_external(tensor):
+        if not is_attached(tensor):
+            raise ModelError(f"the data of tensor {tensor.name!r} is still in a file: load the model from its path")
+        mapped(tensor)  # raises where the data cannot be read; its size was checked when the model was loaded
+        return
+    if any(size < 0 for size in tensor.dims):
+        raise ModelError(f"tensor {tensor.name!r} has shape {tuple(tensor.dims)}: no size may be negative")
+    given, wanted, unit = _extent(tensor)
+    if given != wanted:
         raise ModelError(
-            f"tensor {tensor.name!r} has {len(tensor.raw_data)} bytes, its shape {tuple(tensor.dims)} needs {wanted}: "
+            f"tensor {tensor.name!r} has {given} {unit}, its shape {tuple(tensor.dims)} needs {wanted}: "
             "export or download the model again"
         )
+
+
+def _extent(tensor: onnx.TensorProto) -> tuple[int, int, str]:
+    """Return how much data a tensor has, how much its shape needs, and in which unit."""
+    wanted = data_bytes(tensor)
+    if tensor.HasField("raw_data"):
+        return (0, 0, "") if wanted is None else (len(tensor.raw_data), wanted, "bytes")
+    count = prod(tensor.dims)
+    try:
+        field = onnx.helper.tensor_dtype_to_field(tensor.data_type)
+    except KeyError:
+        return 0, 0, ""
+    given = len(getattr(tensor, field))
+    if wanted is not None and wanted < count:  # several values share an entry
+        return min(given, 1), min(count, 1), "values"
+    if tensor.data_type in (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128):
+        return given // 2, count, "values"
+    return given, count, "values"
 
 
 def _walk(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

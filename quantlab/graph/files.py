@@ -1,23 +1,38 @@
 """Model files: read whole, external data included, and written so that no reader ever sees half of one.
 
 A file is written under a temporary name in the folder of its target and renamed when it is complete. Protobuf ends at
-2 GiB; a larger model gets its weights in one file `NAME.data` beside it.
+2 GiB; a larger model gets its weights in one file `NAME.data` beside it, written one by one.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 from onnx import external_data_helper, numpy_helper
 
-from quantlab.errors import ModelError
+from quantlab.errors import ModelError, OptionError
+from quantlab.graph.external import (
+    Place,
+    attach,
+    data_bytes,
+    is_external,
+    mapped,
+    place_of,
+    point_to,
+    relocate,
+    take_in,
+)
+from quantlab.graph.names import Names
 
 MAX_PROTOBUF_BYTES = 2**31 - 1
 """The longest message protobuf reads or writes."""
@@ -25,21 +40,23 @@ MAX_PROTOBUF_BYTES = 2**31 - 1
 _ALIGNMENT = 4096
 """Bytes to which external tensors are aligned, so that they can be mapped into memory."""
 
-_NARROW_BITS = {onnx.TensorProto.INT4: 4, onnx.TensorProto.UINT4: 4, 23: 4, 25: 2, 26: 2}
-"""Bits of the types narrower than a byte; FLOAT4E2M1, UINT2 and INT2 by number, as older releases of onnx lack them."""
 
-
-def load(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> onnx.ModelProto:
+def load(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto, *, map_above: int = MAX_PROTOBUF_BYTES
+) -> onnx.ModelProto:
     """Read a model, weights kept in files beside it included.
 
     Args:
         source: Path of a model file, the bytes of one, or a model, which is returned as it is.
+        map_above: Bytes of external data above which large initializers stay in their files and are read from there,
+            one by one, when they are needed; such a model has to be saved with `save`, and its files may not change.
 
     Returns:
-        The model with all its data in memory. The file is only read.
+        The model, with all its data in memory unless there is more than `map_above`. The files are only read.
 
     Raises:
-        ModelError: There is no such file, it holds no ONNX model, or its external data is missing or has a wrong size.
+        ModelError: There is no such file, it holds no ONNX model, or its external data is missing, has a wrong size or
+            checksum, or lies outside the folder of the model.
     """
     if isinstance(source, onnx.ModelProto):
         return source
@@ -52,32 +69,115 @@ def load(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> onnx.Model
         return model
     path = _path(source)
     model = _parse(_read(path), f"model file {str(path)!r}")
-    for tensor in _external(model):
-        _load_external(tensor, path)
+    external = list(_external(model))
+    attach(external, path)
+    total = sum(place_of(tensor).length for tensor in external)
+    stay = set(split_weights(model)[1]) if total > map_above else set()
+    initializers = {id(tensor) for tensor in model.graph.initializer if tensor.name in stay}
+    for tensor in external:
+        if id(tensor) not in initializers:
+            take_in(tensor)
     return model
 
 
-def save(model: onnx.ModelProto, path: str | os.PathLike[str], *, external_above: int = MAX_PROTOBUF_BYTES) -> None:
+@dataclass(frozen=True, kw_only=True)
+class DataFiles:
+    """Which files take the weights that do not go into the model file itself.
+
+    Attributes:
+        at_least: Bytes from which on an initializer goes out.
+        location: Name of the one file that takes them all; None for `NAME.data`, after the model file.
+        each: Every tensor gets a file of its own, named after the model and itself; not together with a location.
+    """
+
+    at_least: int = 1024
+    location: str | None = None
+    each: bool = False
+
+    def __post_init__(self) -> None:
+        location = self.location
+        if location is not None and (location in ("", ".", "..") or "/" in location or "\\" in location):
+            raise OptionError(
+                f"external data goes into the folder of the model: {location!r} is no plain file name, such as "
+                "'weights.data'"
+            )
+        if location is not None and self.each:
+            raise OptionError(f"one file {location!r} for all tensors and a file for each exclude each other")
+        if self.at_least < 0:
+            raise OptionError(f"the least size of external tensors is {self.at_least} bytes: it has to be 0 or more")
+
+    def names(self, model: str, tensors: Iterable[str]) -> list[str]:
+        """Return the name of the file that each tensor goes to.
+
+        Example:
+            >>> DataFiles(each=True).names("m.onnx", ["a/b", "a:b"])
+            ['m.onnx.a_b.data', 'm.onnx.a_b_1.data']
+        """
+        if not self.each:
+            return [self.location or f"{model}.data" for _ in tensors]
+        free = Names(())
+        return [f"{model}.{free.fresh(re.sub(r'[^A-Za-z0-9_.-]', '_', name)[:100])}.data" for name in tensors]
+
+
+def save(
+    model: onnx.ModelProto,
+    path: str | os.PathLike[str],
+    *,
+    external_above: int = MAX_PROTOBUF_BYTES,
+    data_files: DataFiles = DataFiles(),
+) -> None:
     """Write a model, all of it or nothing; an older file of that name is replaced only by a complete one.
 
     Args:
         model: The model to write; it is not changed.
         path: Where to write. The folder has to exist.
-        external_above: Bytes of weights above which they go into one file `NAME.data` beside the model.
+        external_above: Bytes of weights above which they go into files beside the model.
+        data_files: Which files these are; one file `NAME.data` by default.
 
     Raises:
         ModelError: The folder is missing or cannot be written, or the model is too large even without its weights.
     """
-    if sum(data_bytes(tensor) or 0 for tensor in tensors_of(model)) <= external_above:
-        try:
-            content = model.SerializeToString()
-        except (EncodeError, ValueError):  # nodes and names pushed it above the limit
-            content = b""
-        if content:
-            with atomic_write(path) as temporary:
-                temporary.write_bytes(content)
-            return
-    _save_with_data_file(model, path)
+    small = sum(data_bytes(tensor) or 0 for tensor in tensors_of(model)) <= external_above
+    if small and (content := _serialized(_whole(model))):
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
+        return
+    _save_with_data_file(model, path, data_files)
+
+
+@contextmanager
+def portable(model: onnx.ModelProto) -> Iterator[tuple[bytes | str, Path | None]]:
+    """Bring a model of any size into a form that a runtime can be handed.
+
+    Args:
+        model: The model; it is not changed.
+
+    Yields:
+        The serialized model with the folder that its external data lies in, None where it has none. Where it is too
+        large to be serialized, the path of a copy in a temporary folder, which is gone afterwards.
+    """
+    light, folder = model, None
+    if next(_external(model), None) is not None:
+        light = onnx.ModelProto()
+        light.CopyFrom(model)
+        folder = relocate(_external(light))
+    if content := _serialized(light):
+        yield content, folder
+        return
+    with tempfile.TemporaryDirectory(prefix="quantlab-") as place:
+        path = Path(place) / "model.onnx"
+        save(model, path)
+        yield str(path), None
+
+
+def _serialized(model: onnx.ModelProto) -> bytes | None:
+    """Serialize a model, or return None where protobuf cannot."""
+    if sum(data_bytes(tensor) or 0 for tensor in tensors_of(model) if not is_external(tensor)) > MAX_PROTOBUF_BYTES:
+        return None
+    try:
+        return bytes(model.SerializeToString())
+    except (EncodeError, ValueError):  # nodes and names pushed it above the limit
+        return None
 
 
 def model_size(path: str | os.PathLike[str]) -> int:
@@ -182,21 +282,6 @@ def split_weights(model: onnx.ModelProto, *, above: int = 1024) -> tuple[onnx.Mo
     return copy, large
 
 
-def data_bytes(tensor: onnx.TensorProto) -> int | None:
-    """Return how many bytes the values of a tensor take, or None for strings and types without a fixed size."""
-    count = 1
-    for dim in tensor.dims:
-        count *= dim
-    if tensor.data_type in _NARROW_BITS:
-        return -(-count * _NARROW_BITS[tensor.data_type] // 8)
-    if tensor.data_type in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
-        return None
-    try:
-        return count * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-    except KeyError:
-        return None
-
-
 def tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Yield every tensor stored in a model: initializers, attributes, subgraphs and local functions."""
     yield from _tensors_of_graph(model.graph)
@@ -226,7 +311,7 @@ def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorPr
 
 
 def _external(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    return (tensor for tensor in tensors_of(model) if tensor.data_location == onnx.TensorProto.EXTERNAL)
+    return (tensor for tensor in tensors_of(model) if is_external(tensor))
 
 
 def _path(source: Any) -> Path:
@@ -270,38 +355,23 @@ def _advice(content: bytes) -> str:
     return "export or download it again"
 
 
-def _load_external(tensor: onnx.TensorProto, path: Path) -> None:
-    try:
-        external_data_helper.load_external_data_for_tensor(tensor, str(path.parent))
-    except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
-        raise ModelError(
-            f"the external data of tensor {tensor.name!r} of {str(path)!r} cannot be read: {error}"
-        ) from error
-    wanted = data_bytes(tensor)
-    if wanted is not None and wanted != len(tensor.raw_data):
-        raise ModelError(
-            f"the external data of tensor {tensor.name!r} of {str(path)!r} has {len(tensor.raw_data)} bytes, "
-            f"its shape {tuple(tensor.dims)} needs {wanted}: the data file does not belong to this model"
-        )
-
-
-def _save_with_data_file(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
+def _save_with_data_file(model: onnx.ModelProto, path: str | os.PathLike[str], files: DataFiles) -> None:
     target = Path(os.path.realpath(path))
-    data = target.with_name(target.name + ".data")
-    copy, large = split_weights(model)
-    with atomic_write(target) as model_file, atomic_write(data) as data_file:
-        with data_file.open("wb") as stream:
-            for tensor in large.values():
-                raw = _raw(tensor)
-                stream.write(bytes(-stream.tell() % _ALIGNMENT))
-                entry = copy.graph.initializer.add()
-                _copy_fields(
-                    tensor, entry, leave="raw_data", only=("name", "dims", "data_type", "doc_string", "metadata_props")
-                )
-                entry.data_location = onnx.TensorProto.EXTERNAL
-                for key, value in (("location", data.name), ("offset", stream.tell()), ("length", len(raw))):
-                    entry.external_data.add(key=key, value=str(value))
-                stream.write(raw)
+    copy, large = split_weights(model, above=files.at_least - 1)
+    for tensor in _external(copy):  # what is too small for the new data file lies in another one so far
+        take_in(tensor)
+    parts: dict[Path, list[onnx.TensorProto]] = {}
+    for tensor, name in zip(large.values(), files.names(target.name, large), strict=True):
+        parts.setdefault(target.with_name(name), []).append(tensor)
+    if target in parts:
+        raise OptionError(f"external data cannot go into {target.name!r}, the model file itself: give another name")
+    with ExitStack() as stack:
+        model_file = stack.enter_context(atomic_write(target))
+        for data, tensors in parts.items():
+            _refuse_own_source(model, data)
+            with stack.enter_context(atomic_write(data)).open("wb") as stream:
+                for tensor in tensors:
+                    _write_external(tensor, copy.graph.initializer.add(), stream, data)
         try:
             model_file.write_bytes(copy.SerializeToString())
         except (EncodeError, ValueError) as error:
@@ -311,7 +381,38 @@ def _save_with_data_file(model: onnx.ModelProto, path: str | os.PathLike[str]) -
             ) from error
 
 
-def _raw(tensor: onnx.TensorProto) -> bytes:
+def _write_external(tensor: onnx.TensorProto, entry: onnx.TensorProto, stream: BinaryIO, data: Path) -> None:
+    """Write the bytes of a tensor to a data file, and where they lie into an entry of the model file."""
+    _copy_fields(tensor, entry, leave="raw_data", only=("name", "dims", "data_type", "doc_string", "metadata_props"))
+    raw = _raw(tensor)
+    stream.write(bytes(-stream.tell() % _ALIGNMENT))
+    point_to(entry, Place(path=data, offset=stream.tell(), length=len(raw)), data.name)
+    stream.write(raw)
+
+
+def _refuse_own_source(model: onnx.ModelProto, data: Path) -> None:
+    for tensor in _external(model):
+        if place_of(tensor).path == data:
+            raise ModelError(
+                f"cannot write {str(data)!r}: tensor {tensor.name!r} of the model is still read from that file; "
+                "give another name"
+            )
+
+
+def _whole(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model without external data: itself, or a copy that has read it."""
+    if next(_external(model), None) is None:
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for tensor in _external(copy):
+        take_in(tensor)
+    return copy
+
+
+def _raw(tensor: onnx.TensorProto) -> bytes | memoryview:
+    if is_external(tensor):
+        return mapped(tensor).data
     if tensor.HasField("raw_data"):
         return tensor.raw_data
     return numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data

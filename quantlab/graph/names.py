@@ -16,6 +16,7 @@ class Names:
 
     def __init__(self, taken: Iterable[str]) -> None:
         self._taken = {name for name in taken if name}
+        self._counts: dict[str, int] = {}
 
     @classmethod
     def of(cls, model: onnx.ModelProto) -> Names:
@@ -36,10 +37,11 @@ class Names:
             >>> names.fresh("x_scale"), names.fresh("y_scale")
             ('x_scale_1', 'y_scale')
         """
-        name, count = wanted, 0
+        name, count = wanted, self._counts.get(wanted, 0)
         while not name or name in self._taken:
             count += 1
             name = f"{wanted}_{count}"
+        self._counts[wanted] = count
         self._taken.add(name)
         return name
 

@@ -57,10 +57,12 @@ def _grid(node: onnx.NodeProto, view: GraphView) -> QParams | None:
     kind = BY_ONNX_CODE.get(code or 0)
     if scale is None or kind is None or scale.ndim > 1:
         return None
-    zero = view.constant(node.input[2]) if has_zero else np.zeros(scale.shape, kind.storage)
+    # The zero point of float8 says the type and is 0.
+    zero = view.constant(node.input[2]) if has_zero and not kind.is_float else np.zeros(scale.shape, kind.storage)
     if zero is None:
         return None
     if scale.shape == (1,):
         scale, zero = scale.reshape(()), zero.reshape(())
     axis = int(view.attribute(node, "axis", 1)) if scale.ndim else None
-    return QParams(scale=scale, zero_point=zero.reshape(scale.shape), spec=QuantSpec(dtype=kind, axis=axis))
+    spec = QuantSpec(dtype=kind, symmetric=kind.is_float, axis=axis)
+    return QParams(scale=scale, zero_point=zero.reshape(scale.shape), spec=spec)

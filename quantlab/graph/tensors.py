@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from quantlab.arrays import BY_ONNX_CODE, DType, pack, unpack
+from quantlab.graph.external import is_external, mapped
 
 FLOATS: dict[int, np.dtype[Any]] = {
     onnx.TensorProto.FLOAT: np.dtype(np.float32),
@@ -23,17 +25,34 @@ def to_array(tensor: onnx.TensorProto) -> npt.NDArray[Any]:
     """Read an initializer or constant.
 
     Args:
-        tensor: Any dense tensor whose data is in memory.
+        tensor: Any dense tensor, with its data in memory or in a file.
 
     Returns:
-        Array of the tensor's shape; 4-bit values come unpacked in 8-bit integers.
+        Read-only array of the tensor's shape; 4-bit values come unpacked in 8-bit integers. Of external data it is a
+        view through a memory map.
+
+    Raises:
+        ModelError: The file that the data lies in has gone or become shorter.
     """
     row = BY_ONNX_CODE.get(tensor.data_type)
     if row is None or row.bits >= 8:
-        return numpy_helper.to_array(tensor)
-    raw = tensor.raw_data or bytes(byte & 0xFF for byte in tensor.int32_data)
+        return _from_file(tensor) if is_external(tensor) else numpy_helper.to_array(tensor)
+    raw = mapped(tensor) if is_external(tensor) else _narrow_bytes(tensor)
     size = int(np.prod(tensor.dims, dtype=np.int64))
-    return unpack(np.frombuffer(raw, np.uint8), size, row).reshape(tuple(tensor.dims))
+    return unpack(raw, size, row).reshape(tuple(tensor.dims))
+
+
+def _narrow_bytes(tensor: onnx.TensorProto) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(tensor.raw_data or bytes(byte & 0xFF for byte in tensor.int32_data), np.uint8)
+
+
+def _from_file(tensor: onnx.TensorProto) -> npt.NDArray[Any]:
+    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    array = mapped(tensor).view(kind).reshape(tuple(tensor.dims))
+    if sys.byteorder == "big":
+        return array.byteswap()
+    # Other programs may put data anywhere; compiled loops want whole numbers at whole places.
+    return array if array.flags.aligned else array.copy()
 
 
 def float_tensor(name: str, array: npt.NDArray[Any]) -> onnx.TensorProto:

@@ -6,10 +6,10 @@ not copy it: build a new view after a change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +18,18 @@ import onnx
 from quantlab.errors import ModelError
 from quantlab.graph.tensors import FLOATS, to_array
 
+_GRAPH, _GRAPHS = onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS
 
-@dataclass(frozen=True)
-class Use:
+
+class Use(NamedTuple):
     """One place where a tensor is read: input number `index` of `node`.
 
-    `inside` is True where the reading happens in a subgraph of the node (If, Loop, Scan); `index` is then -1.
+    `inside` is True where the reading happens in a subgraph of the node (If, Loop, Scan); `index` is then -1. It is a
+    tuple, for a large graph has very many of them and a frozen dataclass takes three times as long to make.
     """
 
     node: onnx.NodeProto
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which has no meaning here
     inside: bool = False
 
 
@@ -55,10 +57,11 @@ class GraphView:
     opset: int
     nodes: tuple[onnx.NodeProto, ...]
     producers: Mapping[str, onnx.NodeProto]
-    uses: Mapping[str, tuple[Use, ...]]
+    uses: Mapping[str, Sequence[Use]]
     constants: Mapping[str, onnx.TensorProto]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    _given_out: frozenset[str]
     _types: Mapping[str, onnx.TypeProto]
     _positions: Mapping[int, int]
 
@@ -78,24 +81,24 @@ class GraphView:
         graph = model.graph
         constants = {tensor.name: tensor for tensor in graph.initializer}
         inputs = tuple(value.name for value in graph.input if value.name not in constants)
+        outputs = tuple(value.name for value in graph.output)
         listed = list(graph.node)  # held on to, so that id() stays a node's identity
-        producers = _producers(listed, set(constants) | set(inputs))
+        producers = _producers(listed, {*constants, *inputs})
         uses: dict[str, list[Use]] = {}
-        for node in listed:
-            for use_name, use in _uses_of(node):
-                uses.setdefault(use_name, []).append(use)
+        reads = [_note_uses(node, uses) for node in listed]
         sparse = {tensor.values.name for tensor in graph.sparse_initializer}
-        nodes = _topological(listed, producers, set(constants) | set(inputs) | sparse)
+        nodes = _topological(listed, reads, producers, {*constants, *inputs, *sparse})
         types = {value.name: value.type for value in (*graph.value_info, *graph.output, *graph.input)}
         return cls(
             graph=graph,
             opset=default_opset(model),
             nodes=nodes,
             producers=MappingProxyType(producers),
-            uses=MappingProxyType({name: tuple(places) for name, places in uses.items()}),
+            uses=MappingProxyType(uses),
             constants=MappingProxyType(constants),
             inputs=inputs,
-            outputs=tuple(value.name for value in graph.output),
+            outputs=outputs,
+            _given_out=frozenset(outputs),
             _types=MappingProxyType(types),
             _positions=MappingProxyType({id(node): index for index, node in enumerate(nodes)}),
         )
@@ -108,7 +111,7 @@ class GraphView:
     def only_reader(self, tensor: str) -> onnx.NodeProto | None:
         """Return the one node that reads a tensor once, or None where there are more, none, or a graph output."""
         uses = self.uses.get(tensor, ())
-        if len(uses) != 1 or uses[0].inside or tensor in self.outputs:
+        if len(uses) != 1 or uses[0].inside or tensor in self._given_out:
             return None
         return uses[0].node
 
@@ -123,6 +126,10 @@ class GraphView:
             return self.constants[tensor].data_type
         known = self._types.get(tensor)
         return known.tensor_type.elem_type or None if known is not None else None
+
+    def type_of(self, tensor: str) -> onnx.TypeProto | None:
+        """Return what is known of the type of a tensor that is no constant, or None where nothing is."""
+        return self._types.get(tensor)
 
     def float_type(self, tensor: str) -> np.dtype[Any] | None:
         """Return a tensor's floating-point type, or None where it has another type or an unknown one."""
@@ -158,9 +165,9 @@ def default_opset(model: onnx.ModelProto) -> int:
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     """Yield the graphs a control-flow node carries in its attributes."""
     for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
+        if attribute.type == _GRAPH:
             yield attribute.g
-        elif attribute.type == onnx.AttributeProto.GRAPHS:
+        elif attribute.type == _GRAPHS:
             yield from attribute.graphs
 
 
@@ -169,9 +176,13 @@ def captured(graph: onnx.GraphProto) -> list[str]:
     own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     own |= {tensor.values.name for tensor in graph.sparse_initializer}
     own |= {name for node in graph.node for name in node.output}
-    wanted = [name for node in graph.node for name, _ in _uses_of(node)]
-    wanted += [value.name for value in graph.output]
-    return [name for name in dict.fromkeys(wanted) if name not in own]
+    wanted: list[str] = []
+    for node in graph.node:
+        wanted += node.input
+        if node.attribute:
+            wanted += (name for inner in subgraphs(node) for name in captured(inner))
+    wanted += (value.name for value in graph.output)
+    return [name for name in dict.fromkeys(wanted) if name and name not in own]
 
 
 def _dimension(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
@@ -180,20 +191,26 @@ def _dimension(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     return dim.dim_param or None
 
 
-def _uses_of(node: onnx.NodeProto) -> Iterator[tuple[str, Use]]:
-    for index, name in enumerate(node.input):
+def _note_uses(node: onnx.NodeProto, uses: dict[str, list[Use]]) -> list[str]:
+    """Enter where a node reads what, and return the names; those of left-out inputs are empty."""
+    names = list(node.input)
+    for index, name in enumerate(names):
         if name:
-            yield name, Use(node, index)
-    for graph in subgraphs(node):
-        for name in captured(graph):
-            yield name, Use(node, -1, inside=True)
+            uses.setdefault(name, []).append(Use(node, index))
+    if node.attribute:
+        for graph in subgraphs(node):
+            inner = captured(graph)
+            names += inner
+            for name in inner:
+                uses.setdefault(name, []).append(Use(node, -1, inside=True))
+    return names
 
 
 def _label(node: onnx.NodeProto) -> str:
     return f"{node.op_type} {node.name!r}" if node.name else f"unnamed {node.op_type} making {list(node.output)}"
 
 
-def _producers(nodes: Iterable[onnx.NodeProto], given: set[str]) -> dict[str, onnx.NodeProto]:
+def _producers(nodes: Sequence[onnx.NodeProto], given: set[str]) -> dict[str, onnx.NodeProto]:
     producers: dict[str, onnx.NodeProto] = {}
     for node in nodes:
         for name in node.output:
@@ -207,9 +224,28 @@ def _producers(nodes: Iterable[onnx.NodeProto], given: set[str]) -> dict[str, on
 
 
 def _topological(
-    nodes: Iterable[onnx.NodeProto], producers: Mapping[str, onnx.NodeProto], given: set[str]
+    nodes: Sequence[onnx.NodeProto],
+    reads: Sequence[Sequence[str]],
+    producers: Mapping[str, onnx.NodeProto],
+    given: set[str],
 ) -> tuple[onnx.NodeProto, ...]:
-    """Depth-first order without recursion: each node comes after whatever it reads, else in file order."""
+    """Sort nodes so that each comes after whatever it reads; what could come in any order stays in file order."""
+    made = {*given, ""}
+    for node, names in zip(nodes, reads, strict=True):
+        if not made.issuperset(names):
+            return _depth_first(nodes, reads, producers, {*given, ""})
+        made.update(node.output)
+    return tuple(nodes)  # as ONNX demands it, and as it nearly always is
+
+
+def _depth_first(
+    nodes: Sequence[onnx.NodeProto],
+    reads: Sequence[Sequence[str]],
+    producers: Mapping[str, onnx.NodeProto],
+    given: set[str],
+) -> tuple[onnx.NodeProto, ...]:
+    """Depth-first order without recursion."""
+    reads_of = {id(node): names for node, names in zip(nodes, reads, strict=True)}
     done: set[int] = set()
     entered: set[int] = set()
     order: list[onnx.NodeProto] = []
@@ -227,7 +263,7 @@ def _topological(
                 raise ModelError(f"the graph has a cycle through {_label(node)}")
             entered.add(id(node))
             stack.append((node, True))
-            for name, _ in reversed(list(_uses_of(node))):
+            for name in reversed(reads_of[id(node)]):
                 if name in given:
                     continue
                 if name not in producers:

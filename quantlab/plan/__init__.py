@@ -2,7 +2,7 @@
 
 from quantlab.plan.draft import Draft, NodeDraft, draft
 from quantlab.plan.quantplan import NodePlan, QuantPlan, Status, TensorPlan
-from quantlab.plan.recipe import Recipe, RecipeRule, Settings, activation_spec, weight_spec
+from quantlab.plan.recipe import NonFinite, Recipe, RecipeRule, Settings, activation_spec, weight_spec
 from quantlab.plan.refine import refine
 from quantlab.plan.resolve import Calibrated, constant_range, resolve
 from quantlab.plan.wishes import OpRule, Refuse, Role, Wish, activation, bias, op_rules, share, weight
@@ -12,6 +12,7 @@ __all__ = [
     "Draft",
     "NodeDraft",
     "NodePlan",
+    "NonFinite",
     "OpRule",
     "QuantPlan",
     "Recipe",

@@ -31,22 +31,18 @@ class Draft:
     notes: tuple[str, ...] = ()
 
 
-def draft(view: GraphView, recipe: Recipe, gone: Iterable[str] = ()) -> Draft:
+def draft(view: GraphView, recipe: Recipe, notes: Iterable[str] = ()) -> Draft:
     """Collect the wishes of a graph's nodes under a recipe.
 
     Args:
         view: The prepared graph; every node has a name of its own.
         recipe: What is wanted.
-        gone: Names of nodes that were folded away by preparing, which the recipe may still name.
+        notes: What `Recipe.check` had to say.
 
     Returns:
         The draft, in topological order.
-
-    Raises:
-        OptionError: The recipe names a node or operator that does not exist.
     """
-    unused = recipe.check(view.nodes, op_rules, gone)
-    return Draft(nodes=tuple(_ask(node, view, recipe) for node in view.nodes), recipe=recipe, notes=tuple(unused))
+    return Draft(nodes=tuple(_ask(node, view, recipe) for node in view.nodes), recipe=recipe, notes=tuple(notes))
 
 
 def _ask(node: onnx.NodeProto, view: GraphView, recipe: Recipe) -> NodeDraft:

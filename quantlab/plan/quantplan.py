@@ -6,7 +6,7 @@ It is plain data: printable, comparable, and JSON that a person can edit before 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from quantlab.errors import OptionError
@@ -34,17 +34,38 @@ class QuantPlan:
         nodes: Node name to decision, in topological order.
         min_real_range: Least width of any range, or None.
         notes: What else a reader should know, such as patterns that matched nothing.
+        bodies: Plans of the bodies of If, Loop and Scan, by names such as `"If_3.then_branch"`.
     """
 
     tensors: Mapping[str, TensorPlan]
     nodes: Mapping[str, NodePlan]
     min_real_range: float | None = None
     notes: tuple[str, ...] = field(default=())
+    bodies: Mapping[str, QuantPlan] = field(default_factory=dict)
 
     @property
     def resolved(self) -> bool:
-        """Whether every tensor has its numbers."""
-        return all(tensor.qparams is not None for tensor in self.tensors.values())
+        """Whether every tensor has its numbers, those in bodies included."""
+        own = all(tensor.qparams is not None for tensor in self.tensors.values())
+        return own and all(body.resolved for body in self.bodies.values())
+
+    def walk(self) -> Iterator[QuantPlan]:
+        """Yield this plan and, however deep, those of the bodies within."""
+        yield self
+        for body in self.bodies.values():
+            yield from body.walk()
+
+    def every_observed(self) -> Iterator[str]:
+        """Yield the tensors whose range has to be measured, those in bodies included."""
+        for part in self.walk():
+            yield from part.observed()
+
+    def every_node(self) -> dict[str, NodePlan]:
+        """Return the nodes of the main graph and of all bodies, the latter as `"If_3.then_branch/name"`."""
+        found = dict(self.nodes)
+        for key, body in self.bodies.items():
+            found |= {f"{key}/{name}": node for name, node in body.every_node().items()}
+        return found
 
     def observed(self) -> list[str]:
         """Return the tensors whose range has to be measured on data, each once, in order."""
@@ -67,6 +88,9 @@ class QuantPlan:
         lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
         for key, rows in (("tensors", tensors), ("nodes", nodes)):
             lines.append(f"  {json.dumps(key)}: {{\n" + ",\n".join(rows) + "\n  }")
+        if self.bodies:
+            bodies = [f"    {json.dumps(key)}: {body.to_json().rstrip()}" for key, body in self.bodies.items()]
+            lines.append('  "bodies": {\n' + ",\n".join(bodies) + "\n  }")
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     @classmethod
@@ -80,11 +104,18 @@ class QuantPlan:
             plain = json.loads(text)
         except json.JSONDecodeError as error:
             raise OptionError(f"the plan is not JSON: {error}") from error
+        return cls._from_plain(plain)
+
+    @classmethod
+    def _from_plain(cls, plain: object) -> QuantPlan:
         if not isinstance(plain, dict) or plain.get("quantlab_plan") != FORMAT:
             raise OptionError(f'the plan must be a JSON object with "quantlab_plan": {FORMAT}')
         for key in ("tensors", "nodes"):
             if not isinstance(plain.get(key), dict):
                 raise OptionError(f"the plan must have an object {key!r}: a name for each entry")
+        bodies = plain.get("bodies", {})
+        if not isinstance(bodies, dict):
+            raise OptionError("the plan's 'bodies' must be an object: a plan for each body")
         return cls(
             tensors={
                 name: read_entry("tensor", name, value, tensor_from_json) for name, value in plain["tensors"].items()
@@ -92,4 +123,5 @@ class QuantPlan:
             nodes={name: read_entry("node", name, value, node_from_json) for name, value in plain["nodes"].items()},
             min_real_range=read_entry("field", "min_real_range", plain.get("min_real_range"), least_from_json),
             notes=read_entry("field", "notes", plain.get("notes", []), notes_from_json),
+            bodies={key: read_entry("body", key, body, cls._from_plain) for key, body in bodies.items()},
         )

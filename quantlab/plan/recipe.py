@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from functools import cached_property
+from heapq import merge
+from typing import Any, Literal, TypeAlias, get_args
 
 import onnx
 
 from quantlab.arrays import INT8, UINT8, DType, QuantSpec, dtype
 from quantlab.errors import OptionError, nearest
+
+NonFinite: TypeAlias = Literal["refuse-nan", "refuse", "count"]
+"""What becomes of NaN and infinities in activations while ranges are measured."""
 
 ACTIVATION = QuantSpec(dtype=UINT8)
 WEIGHT = QuantSpec(dtype=INT8, symmetric=True, narrow_range=True)
@@ -31,7 +36,8 @@ def activation_spec(kind: str | DType, *, symmetric: bool = False) -> QuantSpec:
         A specification per tensor.
     """
     row = dtype(kind)
-    return QuantSpec(dtype=row, symmetric=symmetric, narrow_range=symmetric and row.signed and row.bits > 4)
+    narrow = symmetric and row.signed and row.bits > 4 and not row.is_float
+    return QuantSpec(dtype=row, symmetric=symmetric or row.is_float, narrow_range=narrow)
 
 
 def weight_spec(kind: str | DType, *, symmetric: bool | None = None, reduce_range: bool = False) -> QuantSpec:
@@ -47,7 +53,7 @@ def weight_spec(kind: str | DType, *, symmetric: bool | None = None, reduce_rang
     """
     row = dtype(kind)
     centred = row.signed if symmetric is None else symmetric
-    narrow = centred and row.signed and row.bits > 4 and not reduce_range
+    narrow = centred and row.signed and row.bits > 4 and not reduce_range and not row.is_float
     return QuantSpec(dtype=row, symmetric=centred, narrow_range=narrow, reduce_range=reduce_range)
 
 
@@ -79,7 +85,19 @@ class RecipeRule:
             return None
         if not self.nodes:
             return "*"
-        return next((pattern for pattern in self.nodes if fnmatchcase(node.name, pattern)), None)
+        if node.name in self.names:
+            return node.name
+        return next((pattern for pattern in self.globs if fnmatchcase(node.name, pattern)), None)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Those of `nodes` that are plain names; there may be thousands, so they are looked up and not compared."""
+        return frozenset(pattern for pattern in self.nodes if not _is_glob(pattern))
+
+    @cached_property
+    def globs(self) -> tuple[str, ...]:
+        """Those of `nodes` that are patterns."""
+        return tuple(pattern for pattern in self.nodes if _is_glob(pattern))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +135,15 @@ class Recipe:
         calibrate: Name of the range rule.
         calibrate_options: Options of the range rule.
         min_real_range: Least width of any range, in the tensor's unit, or None.
+        nonfinite: What becomes of NaN and infinities in activations. `"refuse-nan"`: NaN is refused with the tensor and
+            the sample, infinities are counted and left out of the range. `"refuse"`: both are refused. `"count"`: both
+            are counted and left out; a warning names the tensors that hold most of them.
         op_types: Operator types to quantize, or None for all that gain from it.
         rules: First match wins.
+        subgraphs: Whether the bodies of If, Loop and Scan are quantized too.
+
+    Raises:
+        OptionError: `nonfinite` is unknown, or a grid is of a type that no model is written with yet.
     """
 
     activation: QuantSpec = ACTIVATION
@@ -128,18 +153,49 @@ class Recipe:
     calibrate: str = "minmax"
     calibrate_options: Mapping[str, Any] = field(default_factory=dict)
     min_real_range: float | None = None
+    nonfinite: NonFinite = "refuse-nan"
     op_types: tuple[str, ...] | None = None
     rules: tuple[RecipeRule, ...] = ()
+    subgraphs: bool = False
+
+    def __post_init__(self) -> None:
+        if self.nonfinite not in get_args(NonFinite):
+            allowed = get_args(NonFinite)
+            raise OptionError(
+                f"nonfinite {self.nonfinite!r} is unknown{nearest(str(self.nonfinite), allowed)} "
+                f"(allowed: {', '.join(allowed)})"
+            )
+        specs = [self.activation, self.weight]
+        specs += [spec for rule in self.rules for spec in (rule.activation, rule.weight) if spec is not None]
+        if kind := next((spec.dtype for spec in specs if spec.dtype.is_float), None):
+            raise OptionError(
+                f"models with {kind} are not written yet: take an integer type, or round arrays with quantlab.arrays"
+            )
 
     def settings(self, node: onnx.NodeProto) -> Settings:
         """Return what holds for one node."""
         listed = self.op_types is not None and node.op_type in self.op_types
-        for rule in self.rules:
+        named, others = self._rules_by_name
+        for index in merge(named.get(node.name, ()), others):
+            rule = self.rules[index]
             if (pattern := rule.matching(node)) is not None:
                 return self._settings(rule, listed or node.op_type in rule.ops, rule.because or f"rule {pattern!r}")
         if self.op_types is not None and not listed:
             return self._settings(RecipeRule(quantize=False), False, f"operator {node.op_type} is not among op_types")
         return self._settings(RecipeRule(), listed, "recipe's defaults")
+
+    @cached_property
+    def _rules_by_name(self) -> tuple[dict[str, list[int]], list[int]]:
+        """Positions of the rules that are for plain names, by name, and those of all others."""
+        named: dict[str, list[int]] = {}
+        others = []
+        for index, rule in enumerate(self.rules):
+            if rule.globs or not rule.nodes:
+                others.append(index)
+                continue
+            for name in rule.names:
+                named.setdefault(name, []).append(index)
+        return named, others
 
     def _settings(self, rule: RecipeRule, listed: bool, reason: str) -> Settings:
         return Settings(
@@ -174,11 +230,11 @@ class Recipe:
                 raise OptionError(f"unknown operator type {op!r}{nearest(op, types)}")
         unused = []
         for pattern in (pattern for rule in self.rules for pattern in rule.nodes):
-            if pattern in names or any(fnmatchcase(name, pattern) for name in names):
+            if _names_any(pattern, names):
                 continue
-            if pattern in gone or any(fnmatchcase(name, pattern) for name in gone):
+            if _names_any(pattern, gone):
                 unused.append(f"{pattern!r} names nodes that preparing the model has folded into their neighbours")
-            elif any(character in pattern for character in "*?["):
+            elif _is_glob(pattern):
                 unused.append(f"pattern {pattern!r} matches no node")
             else:
                 raise OptionError(f"no node is called {pattern!r}{nearest(pattern, names)}")
@@ -210,6 +266,14 @@ class Recipe:
             weight=QuantSpec.from_json(plain["weight"]) if "weight" in plain else WEIGHT,
             rules=tuple(_rule_from_json(rule) for rule in plain.get("rules", ())),
         )
+
+
+def _is_glob(pattern: str) -> bool:
+    return any(character in pattern for character in "*?[")
+
+
+def _names_any(pattern: str, names: set[str]) -> bool:
+    return pattern in names or (_is_glob(pattern) and any(fnmatchcase(name, pattern) for name in names))
 
 
 _NESTED = ("activation", "weight", "rules")

@@ -25,6 +25,15 @@ class _Board:
     nodes: dict[str, NodePlan] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     asking: set[tuple[str, str]] = field(default_factory=set)  # node and tensor that it wants to read rounded
+    reasons: dict[str, list[str]] = field(default_factory=dict)  # joined at the end: a tensor may have many readers
+
+    def why(self, tensor: str) -> str:
+        return "; ".join(self.reasons[tensor])
+
+    def decide(self, tensor: str, entry: TensorPlan) -> None:
+        """Enter what overrides all that was noted."""
+        self.tensors[tensor] = entry
+        self.reasons.pop(tensor, None)
 
     def plan_for(self, wish: Wish, reason: str) -> TensorPlan:
         kind = self.view.float_type(wish.tensor)
@@ -64,12 +73,15 @@ def refine(wanted: Draft, view: GraphView) -> QuantPlan:
     _drop_idle_biases(board)
     readers = {name: _readers(board, name) for name in board.tensors}
     order = {name: index for index, name in enumerate(_in_order(view))}
-    tensors = {
-        name: replace(board.tensors[name], readers=readers[name])
-        for name in sorted(board.tensors, key=order.__getitem__)
-    }
+    tensors = {}
+    for name in sorted(board.tensors, key=order.__getitem__):
+        tensor, who = board.tensors[name], readers[name]
+        if len(board.reasons.get(name, ())) > 1:
+            tensor = replace(tensor, reason=board.why(name))
+        tensors[name] = tensor if who is None else replace(tensor, readers=who)
+    sets = {name: None if who is None else frozenset(who) for name, who in readers.items()}
     for entry in wanted.nodes:
-        _name_what_stays_float(board, entry, readers)
+        _name_what_stays_float(board, entry, sets)
     return QuantPlan(
         tensors=tensors, nodes=board.nodes, min_real_range=wanted.recipe.min_real_range, notes=tuple(board.notes)
     )
@@ -86,11 +98,12 @@ def _note(board: _Board, wish: Wish, entry: NodeDraft) -> None:
     found = board.tensors.get(wish.tensor)
     if found is None:
         board.tensors[wish.tensor] = board.plan_for(wish, reason)
+        board.reasons[wish.tensor] = [reason]
         return
     if (found.product, found.factor) != (wish.product, wish.factor):
         # The integer kernels take the scale of a bias for granted, so it serves one product only.
         board.notes.append(
-            f"{_label(entry)} reads {wish.tensor!r} in float, for its grid serves another: {found.reason}"
+            f"{_label(entry)} reads {wish.tensor!r} in float, for its grid serves another: {board.why(wish.tensor)}"
         )
         board.asking.discard((entry.node.name, wish.tensor))
         return
@@ -98,28 +111,28 @@ def _note(board: _Board, wish: Wish, entry: NodeDraft) -> None:
     if wish.spec is not None and wish.spec.axis != spec.axis:
         board.notes.append(
             f"{wish.tensor!r} gets one scale for the whole tensor, for its readers want different axes: "
-            f"{found.reason}; {reason}"
+            f"{board.why(wish.tensor)}; {reason}"
         )
         spec = replace(spec, axis=None)
-    board.tensors[wish.tensor] = replace(
-        found, spec=spec, reason=f"{found.reason}; {reason}", fixed=found.fixed or wish.fixed
-    )
+    board.reasons[wish.tensor].append(reason)
+    if spec is not found.spec or (wish.fixed and not found.fixed):
+        board.tensors[wish.tensor] = replace(found, spec=spec, fixed=found.fixed or wish.fixed)
 
 
 _ALL = "all it reads and makes has a grid"
 
 
-def _name_what_stays_float(board: _Board, entry: NodeDraft, readers: Mapping[str, tuple[str, ...] | None]) -> None:
+def _name_what_stays_float(board: _Board, entry: NodeDraft, readers: Mapping[str, frozenset[str] | None]) -> None:
     name = entry.node.name
     if board.nodes[name].reason != _ALL:
         return
     floats = [tensor for tensor in dict.fromkeys(entry.node.input) if board.view.float_type(tensor) is not None]
-    left = [repr(tensor) for tensor in floats if not _is_rounded_for(name, readers.get(tensor, ()))]
+    left = [repr(tensor) for tensor in floats if not _is_rounded_for(name, readers.get(tensor, frozenset()))]
     if left:
         board.nodes[name] = replace(board.nodes[name], reason=f"{_ALL}, save {', '.join(left)}, which stays float")
 
 
-def _is_rounded_for(node: str, readers: tuple[str, ...] | None) -> bool:
+def _is_rounded_for(node: str, readers: frozenset[str] | None) -> bool:
     return readers is None or node in readers
 
 
@@ -146,7 +159,7 @@ def _share(board: _Board, wish: Wish, entry: NodeDraft) -> NodePlan | None:
         return NodePlan(op=entry.node.op_type, status="float", reason=reason)
     root = source.like or wish.like
     shared = board.plan_for(wish, f"moved from {wish.like!r} by {_label(entry)}")
-    board.tensors[wish.tensor] = replace(shared, role="activation", like=root, product=None)
+    board.decide(wish.tensor, replace(shared, role="activation", like=root, product=None))
     return None
 
 
@@ -163,9 +176,9 @@ def _absorb(board: _Board, wish: Wish, entry: NodeDraft) -> NodePlan:
     obstacle = _obstacle(source, wish.within, alone)
     if obstacle is None:
         del board.tensors[before]
-        board.tensors[wish.tensor] = replace(output, absorbs=before, within=wish.within)
+        board.decide(wish.tensor, replace(output, absorbs=before, within=wish.within))
         return NodePlan(op=op, status="absorbed", reason="the grid of its output saturates where it clips")
-    board.tensors[wish.tensor] = output
+    board.decide(wish.tensor, output)
     if alone and source.like is None:
         board.tensors[before] = replace(source, range_of=wish.tensor)
     return NodePlan(op=op, status="quantized", reason=f"kept between grids: {obstacle}")

@@ -59,11 +59,12 @@ def resolve(plan: QuantPlan, ranges: Mapping[str, Calibrated], view: GraphView) 
         if tensor.like is None and tensor.product is None:
             done[name] = _numbers(name, tensor, plan, ranges, view)
     _widen_for_biases(plan, done, view)
+    factors = {**done, **_likes(plan, done)}
     for name, tensor in plan.tensors.items():
         if tensor.like is not None:
             done[name] = _shared(name, tensor, done)
         elif tensor.product is not None:
-            done[name] = _bias(name, tensor, {**done, **_likes(plan, done)}, view)
+            done[name] = _bias(name, tensor, factors, view)
     return _judged(replace(plan, tensors={name: done[name] for name in plan.tensors}), view)
 
 
@@ -110,7 +111,7 @@ def superfluous(plan: QuantPlan, view: GraphView) -> Iterator[str]:
 
 
 def _likes(plan: QuantPlan, done: Mapping[str, TensorPlan]) -> dict[str, TensorPlan]:
-    return {name: done[tensor.like] for name, tensor in plan.tensors.items() if tensor.like is not None}
+    return {name: done[tensor.like] for name, tensor in plan.tensors.items() if tensor.like and tensor.like in done}
 
 
 def check_plan(plan: QuantPlan, view: GraphView) -> None:

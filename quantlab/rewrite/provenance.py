@@ -26,18 +26,23 @@ def embed_plan(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
     Returns:
         The copy; its metadata entry `quantlab.plan` is the plan's JSON, deflated and base64-encoded.
     """
-    small = {
-        name: replace(tensor, values=None, qparams=None) if tensor.spec.per_channel else tensor
-        for name, tensor in plan.tensors.items()
-    }
-    text = plan.with_tensors(small).to_json()
+    text = _slim(plan).to_json()
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     kept = [entry for entry in model.metadata_props if entry.key != KEY]
     del copy.metadata_props[:]
     copy.metadata_props.extend(kept)
-    copy.metadata_props.add(key=KEY, value=base64.b64encode(zlib.compress(text.encode(), 9)).decode())
+    copy.metadata_props.add(key=KEY, value=base64.b64encode(zlib.compress(text.encode())).decode())
     return copy
+
+
+def _slim(plan: QuantPlan) -> QuantPlan:
+    """Return a plan, and those of its bodies, without the numbers of channels."""
+    small = {
+        name: replace(tensor, values=None, qparams=None) if tensor.spec.per_channel else tensor
+        for name, tensor in plan.tensors.items()
+    }
+    return replace(plan, tensors=small, bodies={key: _slim(body) for key, body in plan.bodies.items()})
 
 
 def embedded_plan(model: onnx.ModelProto) -> QuantPlan | None:

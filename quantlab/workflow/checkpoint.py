@@ -6,19 +6,22 @@ same model, the same options and the same data; hashes tell.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
-from quantlab.backend import Batch
+from quantlab.backend import Array, Batch
 from quantlab.calibration import Statistic
 from quantlab.calibration.store import load_statistics, save_statistics
 from quantlab.errors import DataError
-from quantlab.graph.files import atomic_write
+from quantlab.graph.external import is_external, mapped
+from quantlab.graph.files import atomic_write, split_weights
 
 EVERY = 10.0
 """Seconds between two savings, unless told otherwise."""
@@ -32,11 +35,13 @@ class Position:
         samples: How many samples the statistics hold: the first ones of the data.
         last: Hash of the last of them, empty where there is none.
         statistics: Tensor to statistic.
+        state: State input to what the next sample is fed with, for a model whose outputs are fed back.
     """
 
     samples: int
     last: str
     statistics: Mapping[str, Statistic]
+    state: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +77,10 @@ class Checkpoint:
                     f"here it is {wanted}; remove the file to begin anew, or give another one"
                 )
         return Position(
-            samples=int(stored.meta["samples"]), last=str(stored.meta["last"]), statistics=stored.statistics
+            samples=int(stored.meta["samples"]),
+            last=str(stored.meta["last"]),
+            statistics=stored.statistics,
+            state={name: _array(plain) for name, plain in stored.meta.get("state", {}).items()},
         )
 
     def save(self, position: Position) -> None:
@@ -81,14 +89,39 @@ class Checkpoint:
         Raises:
             ModelError: The file cannot be written.
         """
-        meta = {"identity": dict(self.identity), "samples": position.samples, "last": position.last}
+        state = {name: _plain(array) for name, array in position.state.items()}
+        meta = {"identity": dict(self.identity), "samples": position.samples, "last": position.last, "state": state}
         with atomic_write(self.path) as temporary:
             save_statistics(temporary, position.statistics, meta)
 
 
+def _plain(array: Array) -> dict[str, Any]:
+    """Write an array of plain numbers as JSON values."""
+    data = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return {
+        "dtype": data.dtype.str,
+        "shape": list(np.shape(array)),
+        "data": base64.b64encode(data.tobytes()).decode("ascii"),
+    }
+
+
+def _array(plain: Mapping[str, Any]) -> Array:
+    """Read what `_plain` wrote."""
+    array = np.frombuffer(base64.b64decode(plain["data"]), np.dtype(plain["dtype"])).reshape(plain["shape"])
+    return array.astype(array.dtype.newbyteorder("="))
+
+
 def model_hash(model: onnx.ModelProto) -> str:
-    """Return the SHA-256 of a model's content."""
-    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    """Return the SHA-256 of a model's content, of any size: large weights are taken one by one."""
+    rest, weights = split_weights(model)
+    digest = hashlib.sha256(rest.SerializeToString(deterministic=True))
+    for tensor in weights.values():
+        if is_external(tensor):  # what counts is the content, not where it lies
+            digest.update(repr((tensor.name, tensor.data_type, list(tensor.dims))).encode())
+            digest.update(mapped(tensor).data)
+        else:
+            digest.update(tensor.SerializeToString(deterministic=True))
+    return digest.hexdigest()
 
 
 def batch_hash(batch: Batch | None) -> str:

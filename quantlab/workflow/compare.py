@@ -22,6 +22,7 @@ from quantlab.graph import GraphView
 from quantlab.graph.quantized import Rounded, rounded_tensors
 from quantlab.progress import Track, known_total, quiet
 from quantlab.workflow.quantize import prepare_for
+from quantlab.workflow.recurrence import NO_STATE, Recurrence, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,7 @@ def compare(
     batches: Iterable[Batch],
     *,
     backend: Backend | None = None,
+    state: State = NO_STATE,
     track: Track = quiet,
 ) -> Comparison:
     """Measure what quantization did to every tensor.
@@ -124,6 +126,7 @@ def compare(
         quantized_model: Its quantized version.
         batches: Input name to array, one mapping a sample.
         backend: Runs the models; onnxruntime by default.
+        state: Outputs that each model is fed back, as in `Engine`: output to input.
         track: Shows progress.
 
     Returns:
@@ -132,10 +135,12 @@ def compare(
     Raises:
         ModelError: The models' inputs or outputs have different names, or nothing in the second one is quantized.
         DataError: There is no data.
+        OptionError: One of the models has no such output or input to feed back.
     """
     backend = backend or OrtBackend()
     prepared = prepare_for(float_model).model
     outputs = _common_outputs(prepared, quantized_model)
+    exact_state, rounded_state = (Recurrence.of(model, state, backend) for model in (prepared, quantized_model))
     reference, view = GraphView.of(prepared), GraphView.of(quantized_model)
     found = [_pair(rounded, reference) for rounded in rounded_tensors(view)]
     pairs = [pair for pair in found if pair.name is not None and pair.rounded.before is not None]
@@ -145,12 +150,14 @@ def compare(
         )
     sums = {("tensor", str(pair.name)): _Sums() for pair in pairs} | {("output", name): _Sums() for name in outputs}
     total = known_total(batches)
-    run_float = backend.open(prepared, [*outputs, *(str(pair.name) for pair in pairs)])
-    run_rounded = backend.open(quantized_model, [*outputs, *(pair.rounded.integers for pair in pairs)])
+    run_float = backend.open(prepared, [*outputs, *state, *(str(pair.name) for pair in pairs)])
+    run_rounded = backend.open(quantized_model, [*outputs, *state, *(pair.rounded.integers for pair in pairs)])
     agreeing = rows = samples = 0
     for batch in track(batches, f"comparing {len(pairs)} tensors", total):
         samples += 1
-        exact, rounded = run_float(batch), run_rounded(batch)
+        exact, rounded = run_float(exact_state.fed(batch)), run_rounded(rounded_state.fed(batch))
+        exact_state.keep(exact)
+        rounded_state.keep(rounded)
         for pair in pairs:
             key, values = str(pair.name), dequantize(rounded[pair.rounded.integers], pair.rounded.grid)
             sums["tensor", key] = sums["tensor", key].update(exact[key], values)

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
@@ -20,10 +20,15 @@ from quantlab.backend import Backend, Batch, OrtBackend
 from quantlab.calibration import Statistic
 from quantlab.data import Batches
 from quantlab.errors import OptionError
+from quantlab.plan import NonFinite
 from quantlab.progress import Track, known_total, quiet
 from quantlab.workflow.checkpoint import EVERY, Checkpoint, model_hash
 from quantlab.workflow.measure import BUDGET, Statistics, measure
+from quantlab.workflow.recurrence import State, check_state
 from quantlab.workflow.shards import measure_in_shards
+
+SECOND = ".second"
+"""What the name of a checkpoint ends with that belongs to a second pass over the data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +40,15 @@ class Engine:
         budget: Bytes of observed activations that may be held at a time. Where one sample has more, its tensors are
             computed in several runs.
         workers: Samples worked on at once; None for as many as there are cores and budget for.
-        checkpoint: File in which to save how far the work has come, and from which to go on; None for none.
+        checkpoint: File in which to save how far the work has come, and from which to go on; None for none. A range
+            rule that reads the data twice keeps its second pass beside it, in a file that ends with `.second`.
         every: Seconds between two savings.
         executor: Runs shards of the work in other processes or on other machines; None for this process alone.
         shards: How many shards the samples are divided into.
+        state: Outputs that are fed back: output to the input that it becomes with the next sample, as in
+            `{"hn": "h0", "cn": "c0"}` for an LSTM. The samples are then steps of one sequence and are worked on one by
+            one. The first step starts from zeros, or from what the sample brings; a sample that brings a state input
+            restarts it.
 
     Raises:
         OptionError: A number is out of its limits, or options exclude each other.
@@ -51,6 +61,7 @@ class Engine:
     every: float = EVERY
     executor: Executor | None = None
     shards: int = 1
+    state: State = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, least in (("budget", 1), ("shards", 1)):
@@ -64,6 +75,29 @@ class Engine:
             raise OptionError(f"{self.shards} shards need an executor to run them")
         if self.executor is not None and self.checkpoint is not None:
             raise OptionError("a checkpoint is for a single process: leave out the executor or the checkpoint")
+        if self.executor is not None and self.state:
+            raise OptionError(
+                "a model whose outputs are fed back takes its samples one after the other, so they cannot be shared "
+                "out: leave out the executor or the state"
+            )
+        check_state(self.state)
+
+    @classmethod
+    def like_onnxruntime(cls) -> Engine:
+        """Return the engine that runs the model as the calibrators of onnxruntime.quantization run it.
+
+        The graph is not optimized, and each operator takes all cores. Activations then have the bits they have there,
+        at several times the cost. `dataclasses.replace` changes the rest.
+
+        Example:
+            >>> Engine.like_onnxruntime().backend
+            OrtBackend(threads=0, optimize=False, providers=('CPUExecutionProvider',))
+        """
+        return cls(backend=OrtBackend(optimize=False))
+
+    def second_pass(self) -> Engine:
+        """Return the engine for a second pass over the same data: its checkpoint is another file beside the first."""
+        return self if self.checkpoint is None else replace(self, checkpoint=f"{os.fspath(self.checkpoint)}{SECOND}")
 
     def measure(
         self,
@@ -72,6 +106,7 @@ class Engine:
         batches: Iterable[Batch],
         *,
         options: object = None,
+        nonfinite: NonFinite = "refuse-nan",
         track: Track = quiet,
     ) -> Statistics:
         """Update the statistic of each tensor with every batch.
@@ -81,15 +116,17 @@ class Engine:
             empty: Tensor to the statistic to start from.
             batches: Input name to array, one mapping a sample; with an executor, `quantlab.data.Batches`.
             options: What else the result depends on, plain JSON values; a checkpoint is good for these only.
+            nonfinite: What becomes of NaN and infinities, see `Recipe`.
             track: Shows progress.
 
         Returns:
             Tensor to statistic, in the order of `empty`.
 
         Raises:
-            DataError: There was no batch, some tensor became NaN, or the data cannot be divided.
+            DataError: There was no batch, some tensor became NaN or infinite where that is refused, or the data cannot
+                be divided.
             ModelError: The model does not load or fails on a sample.
-            OptionError: The statistics cannot be shared out.
+            OptionError: The statistics cannot be shared out, or the model has no such state.
         """
         if self.executor is not None:
             if not isinstance(batches, Batches):
@@ -103,6 +140,7 @@ class Engine:
                 batches,
                 budget=self.budget,
                 workers=self.workers,
+                nonfinite=nonfinite,
                 track=track,
             )
         return measure(
@@ -112,7 +150,9 @@ class Engine:
             batches,
             budget=self.budget,
             workers=self.workers,
-            checkpoint=self._checkpoint(model, empty, options),
+            checkpoint=self._checkpoint(model, empty, [options, nonfinite]),
+            nonfinite=nonfinite,
+            state=self.state,
             track=track,
             total=known_total(batches),
         )
@@ -121,6 +161,6 @@ class Engine:
         if self.checkpoint is None:
             return None
         tensors = {name: [statistic.kind, repr(statistic)] for name, statistic in empty.items()}
-        text = json.dumps([options, tensors, self.budget], sort_keys=True)
+        text = json.dumps([options, tensors, self.budget, dict(self.state)], sort_keys=True)
         identity = {"model": model_hash(model), "options": hashlib.sha256(text.encode()).hexdigest()}
         return Checkpoint(path=Path(self.checkpoint), identity=identity, every=self.every)

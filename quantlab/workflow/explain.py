@@ -25,18 +25,29 @@ def explain(plan: QuantPlan, name: str) -> list[str]:
         OptionError: There is no such node or tensor; the text gives the nearest.
     """
     lines = []
-    if name in plan.nodes:
-        node = plan.nodes[name]
+    nodes = plan.every_node()
+    if name in nodes:
+        node = nodes[name]
         lines.append(f"node {name!r} ({node.op}): {_STATUS[node.status]}: {node.reason}")
     absorbed = {tensor.absorbs: other for other, tensor in plan.tensors.items() if tensor.absorbs}
+    lines += [line for key, body in plan.bodies.items() for line in _within(key, body, name)]
     if name in plan.tensors:
         lines += _tensor(name, plan.tensors[name])
     elif name in absorbed:
         lines.append(f"tensor {name!r}: no grid of its own: {absorbed[name]!r} takes over behind a Relu or Clip")
     if not lines:
-        known = [*plan.nodes, *plan.tensors, *absorbed]
+        known = [*nodes, *plan.tensors, *absorbed]
         raise OptionError(f"no node or rounded tensor is called {name!r}{nearest(name, known)}")
     return lines
+
+
+def _within(key: str, body: QuantPlan, name: str) -> list[str]:
+    """Explain a tensor or node of a body, under its own name or as `"If_3.then_branch/name"`."""
+    inner = name.removeprefix(f"{key}/")
+    known = (
+        inner in body.tensors or inner in body.every_node() or any(t.absorbs == inner for t in body.tensors.values())
+    )
+    return [f"in {key}:", *explain(body, inner)] if known else []
 
 
 _STATUS = {"quantized": "quantized", "absorbed": "absorbed", "float": "left float"}

@@ -21,9 +21,11 @@ from quantlab.backend import Array, Backend, Batch, Runner, usable_cores
 from quantlab.calibration import RangeRule, Statistic
 from quantlab.errors import DataError, ModelError
 from quantlab.graph.sizes import tensor_bytes
-from quantlab.plan import Calibrated, QuantPlan
+from quantlab.plan import Calibrated, NonFinite, QuantPlan
 from quantlab.progress import Track, quiet
 from quantlab.workflow.checkpoint import Checkpoint, Position, batch_hash
+from quantlab.workflow.nonfinite import check_finite
+from quantlab.workflow.recurrence import NO_STATE, Recurrence, State
 
 BUDGET = 512 * 2**20
 """Bytes of observed activations that may be in memory at a time, unless told otherwise."""
@@ -42,6 +44,31 @@ class Numbering:
 EVERY_SAMPLE = Numbering()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of the tensors, and the opened model that computes it."""
+
+    names: Sequence[str]
+    run: Runner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is done with each sample.
+
+    Attributes:
+        parts: Parts of the tensors, computed one after the other; the first also computes what is fed back.
+        recurrence: What the model is given back of its own outputs.
+        nonfinite: What becomes of NaN and infinities.
+        choice: Which kernels the caller has chosen; threads do not inherit it by themselves.
+    """
+
+    parts: Sequence[Part]
+    recurrence: Recurrence
+    nonfinite: NonFinite
+    choice: kernels.Choice = field(default_factory=kernels.choice)
+
+
 def measure(
     backend: Backend,
     model: onnx.ModelProto,
@@ -52,6 +79,8 @@ def measure(
     workers: int | None = None,
     checkpoint: Checkpoint | None = None,
     numbers: Numbering = EVERY_SAMPLE,
+    nonfinite: NonFinite = "refuse-nan",
+    state: State = NO_STATE,
     track: Track = quiet,
     total: int | None = None,
 ) -> Statistics:
@@ -68,6 +97,8 @@ def measure(
             to the result. A statistic that depends on the order of the samples gets them one by one.
         checkpoint: Where to save how far the work has come, and to go on from.
         numbers: How samples are numbered in error texts.
+        nonfinite: What becomes of NaN and infinities, see `Recipe`.
+        state: Output to the input that it becomes with the next sample. Samples are then worked on one by one.
         track: Shows progress.
         total: How many batches there are, if known.
 
@@ -75,39 +106,53 @@ def measure(
         Tensor to statistic, in the order of `empty`.
 
     Raises:
-        DataError: There was no batch, or some tensor became NaN; the text names it and the sample. Or the checkpoint is
-            of something else.
+        DataError: There was no batch, or some tensor became NaN or infinite where that is refused; the text names it
+            and the sample. Or the checkpoint is of something else.
         ModelError: The model does not load or fails on a sample; the text names the sample.
+        OptionError: The model has no such output or input to feed back.
     """
+    recurrence = Recurrence.of(model, state, backend)
     begun = checkpoint.load() if checkpoint is not None else None
     source = iter(batches)
     first = next(source, None)
     if first is None:
         raise DataError("there is no calibration data: give at least one sample")
-    sizes = tensor_bytes(model, {name: np.shape(value) for name, value in first.items()}, empty)
+    sizes = tensor_bytes(model, {name: np.shape(value) for name, value in recurrence.fed(first).items()}, empty)
     groups = grouped(sizes, budget)
     heaviest = max((sum(sizes[name] for name in group) for group in groups), default=0)
-    if any(statistic.ordered for statistic in empty.values()):
+    if state or any(statistic.ordered for statistic in empty.values()):
         workers = 1
     workers = workers or max(1, min(usable_cores() // backend.cores, budget // max(1, heaviest)))
-    runners = [backend.open(model, group) for group in groups]
+    work = Work(parts=_parts(backend, model, groups, recurrence), recurrence=recurrence, nonfinite=nonfinite)
     samples = iter(track(chain([first], source), f"calibrating {len(empty)} tensors", total))
     feed = Feed(samples, numbers)
     seen = dict(empty)
     if begun is not None and checkpoint is not None:
         feed.skip(begun, checkpoint)
         seen |= begun.statistics
+        recurrence.held = dict(begun.state)
     while not feed.exhausted:
         feed.open(checkpoint.every if checkpoint is not None else None)
         with ThreadPoolExecutor(workers) as pool:
             starts = [seen, *[empty] * (workers - 1)]
-            parts = list(pool.map(lambda start: _observe(runners, feed, start), starts))
+            parts = list(pool.map(lambda start: _observe(work, feed, start), starts))
         if feed.failures:
             raise feed.failures[min(feed.failures)]
         seen = merged(parts)
         if checkpoint is not None:
-            checkpoint.save(Position(samples=feed.taken, last=batch_hash(feed.last), statistics=seen))
+            last = batch_hash(feed.last)
+            checkpoint.save(Position(samples=feed.taken, last=last, statistics=seen, state=recurrence.held))
     return {name: seen[name] for name in empty}
+
+
+def _parts(
+    backend: Backend, model: onnx.ModelProto, groups: Sequence[Sequence[str]], recurrence: Recurrence
+) -> list[Part]:
+    opened = [[*group, *(() if index else recurrence.outputs)] for index, group in enumerate(groups)]
+    return [
+        Part(names=group, run=backend.open(model, list(dict.fromkeys(names))))
+        for group, names in zip(groups, opened, strict=True)
+    ]
 
 
 def grouped(sizes: Mapping[str, int], budget: int) -> list[list[str]]:
@@ -231,20 +276,23 @@ class Feed:
             self.failures[number] = error
 
 
-def _observe(runners: Sequence[Runner], feed: Feed, empty: Mapping[str, Statistic]) -> Statistics:
+def _observe(work: Work, feed: Feed, empty: Mapping[str, Statistic]) -> Statistics:
     """Work on samples until there are no more, and return what they showed."""
-    with kernels.using(kernels.choice()):  # looked up once, not for every tensor
-        return _observed(runners, feed, dict(empty))
+    with kernels.using(work.choice):  # looked up once, not for every tensor
+        return _observed(work, feed, dict(empty))
 
 
-def _observed(runners: Sequence[Runner], feed: Feed, seen: Statistics) -> Statistics:
+def _observed(work: Work, feed: Feed, seen: Statistics) -> Statistics:
     while (taken := feed.take()) is not None:
         index, batch = taken
         try:
-            for run in runners:
-                values = run(batch)
+            fed, back = work.recurrence.fed(batch), None
+            for part in work.parts:
+                values = part.run(fed)
+                back = back or values
                 with feed.counting:
-                    _update(seen, values, index)
+                    _update(seen, {name: values[name] for name in part.names}, index, work.nonfinite)
+            work.recurrence.keep(back or {})
         except ModelError as error:
             feed.fail(index, ModelError(f"sample {index}: {error}"))
         except Exception as error:
@@ -252,14 +300,10 @@ def _observed(runners: Sequence[Runner], feed: Feed, seen: Statistics) -> Statis
     return seen
 
 
-def _update(seen: Statistics, values: Mapping[str, Array], index: int) -> None:
+def _update(seen: Statistics, values: Mapping[str, Array], index: int, nonfinite: NonFinite) -> None:
     for name, value in values.items():
         seen[name] = seen[name].update(value)
-        if seen[name].nan_count:
-            raise DataError(
-                f"tensor {name!r} contains NaN in sample {index} although the model's inputs do not: "
-                "run the float model on that sample, or exclude the node that makes it"
-            )
+        check_finite(name, seen[name], nonfinite, index)
 
 
 def calibrated(plan: QuantPlan, rule: RangeRule, seen: Mapping[str, Statistic]) -> dict[str, Calibrated]:

@@ -16,6 +16,7 @@ from quantlab.backend import Backend
 from quantlab.calibration import Statistic
 from quantlab.data import Batches
 from quantlab.errors import DataError, OptionError
+from quantlab.plan import NonFinite
 from quantlab.progress import Track, quiet
 from quantlab.workflow.measure import BUDGET, Numbering, Statistics, measure, merged
 
@@ -30,6 +31,7 @@ def measure_in_shards(
     *,
     budget: int = BUDGET,
     workers: int | None = None,
+    nonfinite: NonFinite = "refuse-nan",
     track: Track = quiet,
 ) -> Statistics:
     """Update the statistic of each tensor with every batch, in several processes.
@@ -43,6 +45,7 @@ def measure_in_shards(
         batches: Samples that can be read by number: arrays, files, folders. Every shard reads its own part.
         budget: Bytes of activations that may be held at a time, in each shard.
         workers: Samples worked on at once in each shard.
+        nonfinite: What becomes of NaN and infinities, see `Recipe`.
         track: Shows progress, by shards.
 
     Returns:
@@ -50,7 +53,8 @@ def measure_in_shards(
 
     Raises:
         OptionError: A statistic depends on the order of the samples, or there is less than one shard.
-        DataError: The data can be read only once, so that it cannot be divided; or as for `measure`.
+        DataError: The data can be read only once, or by one at a time, so that it cannot be divided; or as for
+            `measure`.
         ModelError: As for `measure`.
     """
     if shards < 1:
@@ -65,11 +69,16 @@ def measure_in_shards(
             "data that can be read only once cannot be shared out over processes: "
             "give arrays, files or a folder, or leave out the executor"
         )
+    if not batches.concurrent:
+        raise DataError(
+            "a reader that is rewound cannot be shared out, because each shard would rewind it for the others: "
+            "give it a length and set_range(start, end), or leave out the executor"
+        )
     count = batches.count
     shards = shards if count is None else max(1, min(shards, count))
     content = model.SerializeToString()
     tasks: list[Future[Statistics]] = [
-        executor.submit(_shard, index, shards, backend, content, dict(empty), batches, budget, workers)
+        executor.submit(_shard, index, shards, backend, content, dict(empty), batches, budget, workers, nonfinite)
         for index in range(shards)
     ]
     try:
@@ -92,8 +101,9 @@ def _shard(
     batches: Batches,
     budget: int,
     workers: int | None,
+    nonfinite: NonFinite,
 ) -> Statistics:
     model = onnx.load_from_string(content)
     part = batches.strided(index, None, shards)
     numbers = Numbering(first=index, step=shards)
-    return measure(backend, model, empty, part, budget=budget, workers=workers, numbers=numbers)
+    return measure(backend, model, empty, part, budget=budget, workers=workers, numbers=numbers, nonfinite=nonfinite)

@@ -178,7 +178,8 @@ def quantize_static(
         ):
             raise OptionError(f"model_output {str(model_output)!r} is the float model itself: give another name")
         check_writable(model_output)
-    data = batches(calibration_data_reader, signature(model))
+    fed_back = engine.state.values() if engine is not None else ()
+    data = batches(calibration_data_reader, signature(model).with_optional(fed_back))
     result = quantize(model, data, recipe, engine=engine, track=track)
     if model_output is not None:
         save(result.model, model_output, external_above=0 if use_external_data_format else MAX_PROTOBUF_BYTES)

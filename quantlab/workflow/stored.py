@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import onnx
 from quantlab.arrays import QParams
 from quantlab.graph import GraphView
 from quantlab.graph.quantized import Rounded, rounded_tensors
+from quantlab.graph.scopes import scopes_of
 from quantlab.plan import QuantPlan
 
 
@@ -33,12 +35,14 @@ def with_stored(plan: QuantPlan, model: onnx.ModelProto) -> QuantPlan:
             filled[name] = replace(
                 tensor, qparams=QParams(scale=grid.scale, zero_point=grid.zero_point, spec=tensor.spec)
             )
-    return plan.with_tensors(filled)
+    scopes = {scope.key: scope.model for scope in scopes_of(model)} if plan.bodies else {}
+    bodies = {key: with_stored(body, scopes[key]) if key in scopes else body for key, body in plan.bodies.items()}
+    return replace(plan.with_tensors(filled), bodies=bodies)
 
 
 def _names(rounded: Rounded) -> Iterator[str]:
     """Yield the names that the tensor may have had in the float model."""
     if rounded.before is None:
-        yield rounded.integers.removesuffix("_quantized")
+        yield re.sub(r"_quantized(_\d+)?$", "", rounded.integers)  # numbered where the name was taken
     else:
         yield from (rounded.before, rounded.after)

@@ -10,7 +10,7 @@ from quantlab.errors import OptionError
 from quantlab.plan import activation_spec, weight_spec
 
 
-@pytest.mark.parametrize("row", DTYPES.values(), ids=str)
+@pytest.mark.parametrize("row", [row for row in DTYPES.values() if not row.is_float], ids=str)
 def test_rows_agree_with_onnx_and_numpy(row):
     assert TensorProto.DataType.Name(row.onnx_code) == row.name.upper()
     assert row.qmin <= 0 <= row.qmax

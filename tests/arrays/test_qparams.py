@@ -155,7 +155,7 @@ def test_golden(name, symmetric, narrow, lo, hi, scale, zero):
 
 def test_affine_mapping_sends_the_ends_of_the_range_to_the_ends_of_the_grid():
     for name, row in DTYPES.items():
-        if row.bits > 16:
+        if row.bits > 16 or row.is_float:
             continue
         grid = qparams_from_range(Range(np.float32(-2), np.float32(5)), activation_spec(name))
         assert quantize(np.array([-2, 5], np.float32), grid).tolist() == [row.qmin, row.qmax]

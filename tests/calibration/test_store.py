@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from quantlab.calibration import (
+    BatchEnds,
     ExponentialAverage,
     Histogram,
+    JoinedHistogram,
+    Magnitudes,
     MinMax,
     MovingAverage,
     OnnxruntimeHistogram,
@@ -40,6 +43,11 @@ EMPTY = (
     PerChannelMinMax(axis=-1),
     OnnxruntimeHistogram(bins=4),
     OnnxruntimeHistogram(bins=5, absolute=True),
+    BatchEnds(),
+    BatchEnds(axis=1),
+    Magnitudes(),
+    JoinedHistogram.after(MinMax().update(np.array([-250.0, 250.0])), bins=4),
+    JoinedHistogram.after(Magnitudes().update(np.array([-250.0, 0.0])), bins=5),
 )
 # Neither so small nor so large that onnxruntime's histogram needs impossible bins.
 values = st.integers(-2000, 2000).map(lambda k: k / 8) | st.sampled_from([np.nan, np.inf, -np.inf, -0.0])
@@ -97,7 +105,8 @@ def test_a_statistic_is_its_arrays(seen):
     assert hash(again) == hash(seen)
     assert {name: a.tobytes() for name, a in again.arrays().items()} == {n: a.tobytes() for n, a in arrays.items()}
     # And it goes on as the original would.
-    more = np.full((2, 3), 7.5, getattr(seen, "edges", np.zeros(0)).dtype if seen.kind.startswith("onnx") else float)
+    typed = {"onnxruntime_histogram": "edges", "onnxruntime_joined": "edges", "batch_ends": "los"}.get(seen.kind)
+    more = np.full((2, 3), 7.5, getattr(seen, typed).dtype if typed else float)
     assert again.update(more) == seen.update(more)
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from quantlab import __version__
 from quantlab.cli.console import progress
+from quantlab.cli.memory import memory
 from quantlab.progress import quiet
 
-VERBS = ["demo", "quantize", "plan", "apply", "explain", "compare"]
+VERBS = ["demo", "quantize", "plan", "apply", "explain", "compare", "preprocess"]
 PROGRAM = [sys.executable, "-m", "quantlab.cli"]
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -37,6 +38,10 @@ def test_progress_on_a_terminal_says_what_is_done_and_how_much_is_left(monkeypat
     assert "calibrating 3 tensors" in drawn
     assert "━" in drawn
     assert "20/20 samples" in drawn
+    assert re.search(r"\d+/s .*\d:\d\d:\d\d .*\d+/\d+ MB", drawn)
+    assert re.fullmatch(
+        r"calibrating 3 tensors: 20 samples in \d+\.\d s \(\S+/s\), at most \d+ MB", drawn.splitlines()[-1].strip()
+    )
     assert "0:00:00" in drawn
 
 
@@ -46,6 +51,37 @@ def test_progress_without_a_known_total(monkeypatch):
     with progress(terminal) as track:
         assert list(track(iter("abc"), "reading")) == ["a", "b", "c"]
     assert "3/3 samples" in COLOURS.sub("", terminal.getvalue())
+
+
+def test_work_that_fails_leaves_no_line(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = FakeTerminal()
+
+    def interrupted():
+        yield 0
+        raise KeyboardInterrupt
+
+    def work():
+        with progress(terminal) as track:
+            return list(track(interrupted(), "calibrating 3 tensors", 3))
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert " samples in " not in terminal.getvalue()
+
+
+def test_memory_is_what_the_system_says(tmp_path):
+    before = memory()
+    block = np.ones(30_000_000)  # 240 MB, written to
+    during = memory()
+    del block
+    after = memory()
+    assert 0.8 * 240e6 < during.resident - before.resident < 1.2 * 240e6
+    # The peak that a system keeps lags some pages behind.
+    assert after.peak > before.resident + 0.8 * 240e6
+    elsewhere = memory(tmp_path / "no such file")
+    assert elsewhere.resident is None
+    assert elsewhere.peak == pytest.approx(after.peak, rel=0.2)
 
 
 @pytest.mark.parametrize(("file", "term"), [(io.StringIO(), "xterm"), (FakeTerminal(), "dumb")])

@@ -66,3 +66,25 @@ class Reader:
 class Rewinding(Reader):
     def rewind(self):
         self.left = iter(self.all)
+
+
+class Ranging(Reader):
+    """A reader in the style of onnxruntime's strided calibration; it notes what was pulled from it."""
+
+    def __init__(self, items):
+        super().__init__(items)
+        self.pulled, self.ranges = [], []
+
+    def __len__(self):
+        return len(self.all)
+
+    def set_range(self, start_index, end_index):
+        self.ranges.append((start_index, end_index))
+        self.left = iter(range(start_index, end_index))
+
+    def get_next(self):
+        index = next(self.left, None)
+        if index is None:
+            return None
+        self.pulled.append(index)
+        return self.all[index]

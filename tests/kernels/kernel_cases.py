@@ -73,6 +73,35 @@ def grids(draw: Callable[..., Any], channels: int | None = None) -> tuple[Any, A
     return scale, zero, qmin, qmax, storage
 
 
+@st.composite
+def blocked(draw: Callable[..., Any]) -> tuple[Any, Any, Any, int, int, int, int, Any]:
+    """Draw an array, its scales and zero points by blocks, axis, block size, qmin, qmax and storage."""
+    x = draw(arrays())
+    axis, size = draw(st.integers(-x.ndim, x.ndim - 1)), draw(st.sampled_from([1, 2, 3, 5, 16, 400]))
+    shape = list(x.shape)
+    shape[axis] = -(-shape[axis] // size)
+    scale, zero, qmin, qmax, storage = draw(grids(channels=7))
+    number = np.arange(np.prod(shape, dtype=int)).reshape(shape) % 7
+    return x, scale[number], zero[number], axis, size, qmin, qmax, storage
+
+
+@st.composite
+def weights(draw: Callable[..., Any]) -> NDArray[Any]:
+    """Draw matrices (K, N), float16 or float32, with ties, zeros of both signs, tiny numbers, NaN and infinities."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    dtype = draw(st.sampled_from([np.float16, np.float32]))
+    x = rng.standard_normal((draw(st.integers(0, 600)), draw(st.integers(0, 12))))
+    x = np.rint(x * 4) / 4 if draw(st.booleans()) else x
+    x = draw(st.sampled_from([np.abs, np.negative, np.positive]))(x)
+    info = np.finfo(dtype)
+    pool = [0.0, -0.0, float(info.max), -float(info.max), float(info.tiny), 3 * float(info.smallest_subnormal)]
+    pool += draw(st.sampled_from([[], [np.nan], [np.nan, np.inf, -np.inf]]))
+    chosen = rng.random(x.shape) < draw(st.sampled_from([0.0, 0.01, 1.0]))
+    x[chosen] = rng.choice(pool, int(chosen.sum()))
+    made = x.astype(dtype)
+    return np.asfortranarray(made) if draw(st.booleans()) else made
+
+
 def bits(value: Any) -> Any:
     """Everything that must agree: dtype, shape and bytes, for a result and for each part of a tuple."""
     if isinstance(value, tuple):

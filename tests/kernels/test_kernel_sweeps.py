@@ -58,21 +58,31 @@ def exact_error(x, share, step, first, levels):
 
 @BOTH
 @given(
-    halves=st.sets(st.integers(-60, 60), min_size=1, max_size=12),
+    bins=st.dictionaries(st.integers(-30, 30), st.sampled_from([0.0, 0.25, 0.5]), min_size=1, max_size=12),
     step=st.floats(0.01, 40.0),
-    first=st.integers(-16, 16),
+    first=st.one_of(st.integers(-16, 16), st.sampled_from([-7.5, 0.5, -0.75])),
     levels=st.integers(1, 16),
     data=st.data(),
 )
 @quick
-def test_the_error_is_that_of_the_nearest_levels(kernels, halves, step, first, levels, data):
-    x = np.array(sorted(halves)) / 2
+def test_the_error_is_that_of_the_nearest_levels(kernels, bins, step, first, levels, data):
+    x = np.array(sorted(k + part for k, part in bins.items()))
     share = np.array(data.draw(st.lists(st.integers(0, 999), min_size=x.size, max_size=x.size)), float)
     got = kernels.mse_curve(x, share, np.array([step]), np.array([float(first)]), levels)
     want = float(exact_error(x.tolist(), share.tolist(), step, first, levels))
     # What cancels is as large as the squares of the points and of the levels they are laid on.
     largest = max(float(np.abs(x).max()), abs(step * first), abs(step * (first + levels - 1)))
     assert abs(float(got[0]) - want) <= 1e-13 * float(share.sum()) * largest**2
+
+
+@BOTH
+@pytest.mark.parametrize("levels", [16, 255])
+def test_a_far_value_takes_no_precision_from_the_others(kernels, levels):
+    x, share = np.append(np.arange(-3, 3) + 0.5, 2.0**20 + 0.5), np.append(np.full(6, 1e9), 1.0)
+    step, first = np.array([1.0, 1.7, 1e-3]), np.array([-levels // 2] * 3, float)
+    got = kernels.mse_curve(x, share, step, first, levels)
+    want = [exact_error(x.tolist(), share.tolist(), s, f, levels) for s, f in zip(step, first, strict=True)]
+    np.testing.assert_allclose(got, [float(error) for error in want], rtol=0, atol=1e-15 * levels * share @ x**2)
 
 
 @BOTH
@@ -96,8 +106,8 @@ def test_a_step_of_one_bin_on_its_middles_loses_nothing(kernels):
         (lambda k: curve(k, x=[0, 1]), TypeError, "got an array of int64 and shape (2,); allowed is float64"),
         (lambda k: curve(k, x=[0.5, np.inf]), ValueError, "need to be finite"),
         (lambda k: curve(k, x=[0.5]), ValueError, "got 1 points with 2 weights and 1 steps with 1 first levels"),
-        (lambda k: curve(k, x=[0.5, 0.6]), ValueError, "points ascend, with at most one in each half bin"),
-        (lambda k: curve(k, x=[1.5, 0.5]), ValueError, "points ascend, with at most one in each half bin"),
+        (lambda k: curve(k, x=[0.5, 0.6]), ValueError, "points ascend, with at most one in each bin"),
+        (lambda k: curve(k, x=[1.5, 0.5]), ValueError, "points ascend, with at most one in each bin"),
         (lambda k: curve(k, step=[0.0]), ValueError, "the smallest step is 0.0; steps are above 0"),
         (lambda k: curve(k, levels=0), ValueError, "levels is 0; allowed are 1..2**32"),
     ],

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from quantlab import kernels
 from quantlab_kernels import compiled, reference
-from tests.kernels.kernel_cases import GRIDS, arrays, bits, grids, outcome
+from tests.kernels.kernel_cases import GRIDS, arrays, bits, blocked, grids, outcome, weights
 
 Draw = Callable[..., Any]
 
@@ -88,14 +88,23 @@ def _counts(draw: Draw) -> tuple[Any, ...]:
 def _curve(draw: Draw) -> tuple[Any, ...]:
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
     start, size = draw(st.integers(-300, 300)), draw(st.integers(0, 300))
-    halves = start + np.flatnonzero(rng.random(size) < draw(st.sampled_from([0.1, 0.5, 1.0])))
-    x = (halves + (rng.random(halves.size) if draw(st.booleans()) else 0)) / 2
+    bins = start + np.flatnonzero(rng.random(size) < draw(st.sampled_from([0.1, 0.5, 1.0])))
+    x = bins + (rng.random(bins.size) if draw(st.booleans()) else 0.5)
     share = rng.integers(0, 1000, x.size).astype(np.float64) / draw(st.sampled_from([1, 1000]))
     grids = draw(st.integers(0, 40))
     step = rng.choice([0.25, 0.5, 1.0, 1.7, 30.0, 1e-9, 1e9], grids) * rng.choice([1.0, 1.01], grids)
-    levels = draw(st.sampled_from([1, 2, 3, 15, 16, 255]))
-    first = rng.choice([0.0, -(levels - 1) / 2, -float(levels // 2), -float(levels), 5.0], grids)
+    levels = draw(st.sampled_from([1, 2, 3, 15, 16, 255, 700]))
+    first = rng.choice([0.0, -(levels - 1) / 2, -float(levels // 2), -float(levels), 5.0, -0.25], grids)
     return x, share, step, first, levels
+
+
+def _dequantize_block(draw: Draw) -> tuple[Any, ...]:
+    x, scale, zero, axis, size, qmin, qmax, storage = draw(blocked())
+    return _integers(draw, x, storage, qmin, qmax), scale, zero, axis, size
+
+
+def _pack(draw: Draw) -> tuple[Any, ...]:
+    return draw(weights()), draw(st.sampled_from([16, 32, 64, 128, 256, 8])), draw(st.booleans())
 
 
 ARGUMENTS: dict[str, list[Callable[[Draw], tuple[Any, ...]]]] = {
@@ -112,6 +121,10 @@ ARGUMENTS: dict[str, list[Callable[[Draw], tuple[Any, ...]]]] = {
     "quantize_axis": [lambda draw: _axis(draw, store=True)],
     "dequantize": [_dequantize],
     "dequantize_axis": [_dequantize_axis],
+    "fake_quant_block": [lambda draw: draw(blocked())[:-1]],
+    "quantize_block": [lambda draw: draw(blocked())],
+    "dequantize_block": [_dequantize_block],
+    "quantize_pack_4bit": [_pack],
 }
 
 

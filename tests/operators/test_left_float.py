@@ -41,8 +41,8 @@ def test_operators_of_other_domains_stay_float(typed: bool) -> None:
     )
     result = quantized(case)
     reasons = {node.op: node.reason for node in result.plan.nodes.values() if node.status == "float"}
-    unknown = {} if typed else {"MatMul": "the type of 't' is unknown, not a float"}
-    assert reasons == {"Gelu": "there is no rule for operator Gelu of domain 'com.microsoft'"} | unknown
+    # What onnx's inference does not know of the operator, onnxruntime's does.
+    assert reasons == {"Gelu": "there is no rule for operator Gelu of domain 'com.microsoft'"}
 
 
 def test_a_namesake_in_another_domain_is_no_relation() -> None:

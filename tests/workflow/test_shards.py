@@ -13,6 +13,7 @@ from distributed import Client, LocalCluster
 import quantlab
 from quantlab import demo
 from quantlab.errors import DataError, OptionError
+from tests.data.data_specs import Ranging, Rewinding
 
 IMAGES = demo.digits().train_images[:90]
 
@@ -104,6 +105,24 @@ def test_nan_names_the_sample_in_the_whole_data():
         engine = quantlab.Engine(executor=pool, shards=3)
         with pytest.raises(DataError, match="tensor 't' contains NaN in sample 7 although"):
             quantlab.quantize_static(model, None, samples, engine=engine)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_reader_that_can_be_set_to_a_part_is_shared_out(wanted, shards):
+    reader = Ranging([{"image": image[None]} for image in IMAGES])
+    with ThreadPoolExecutor(3) as pool:
+        assert quantized(reader, quantlab.Engine(executor=pool, shards=shards)) == wanted
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        assert quantized(reader, quantlab.Engine(executor=pool, shards=shards)) == wanted
+
+
+def test_a_reader_that_is_rewound_is_refused():
+    reader = Rewinding([{"image": image[None]} for image in IMAGES])
+    with (
+        ThreadPoolExecutor(2) as pool,
+        pytest.raises(DataError, match="each shard would rewind it for the others: give"),
+    ):
+        quantized(reader, quantlab.Engine(executor=pool, shards=2))
 
 
 def test_messages(data):

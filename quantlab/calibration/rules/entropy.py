@@ -106,6 +106,7 @@ class EntropyRule:
         bins: Most bins from zero to the largest absolute value, at least 8. More than half as many are used. Types
             with as many levels as there are bins, such as int16, leave only one threshold, the largest absolute value.
         symmetric: Widen the range until it mirrors at zero; half of the levels then lie on each side.
+        absolute: Count absolute values, in half of the memory and somewhat more time.
 
     Raises:
         OptionError: `bins` is out of its limits.
@@ -121,15 +122,17 @@ class EntropyRule:
 
     bins: int = DEFAULT_BINS
     symmetric: bool = False
+    absolute: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.bins, bool) or not isinstance(self.bins, int) or self.bins < LEAST_BINS:
             raise OptionError(f"bins must be an integer of at least {LEAST_BINS}, got {self.bins!r}")
         require_flag("symmetric", self.symmetric)
+        require_flag("absolute", self.absolute)
 
     def empty(self) -> Histogram:
-        """Return an empty `Histogram`, of as many bins for each sign."""
-        return Histogram(max_bins=2 * self.bins)
+        """Return an empty `Histogram`, of as many bins for each sign; or of the absolute values."""
+        return Histogram(max_bins=self.bins if self.absolute else 2 * self.bins, absolute=self.absolute)
 
     def _search(self, seen: Statistic, spec: QuantSpec) -> tuple[Histogram, Search]:
         seen = require_histogram(seen, "entropy")

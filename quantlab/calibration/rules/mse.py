@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from quantlab import kernels
 from quantlab.arrays import QuantSpec, Range
 from quantlab.calibration.histogram import DEFAULT_BINS, Histogram
 from quantlab.calibration.lattice import bin_of, bins_between, lattice_exponent
@@ -51,17 +52,23 @@ class Points:
 
     Attributes:
         x: Middles of the bins that are not empty, ascending, shape (n,), without the two next to zero.
-        share: Share of all values in each of them, shape (n,).
+        counts: How many values are in each of them, shape (n,).
+        total: How many values there are in all.
         lo: Distance from zero to the lower observed end, 0 if that is above zero.
         hi: The same to the upper one.
         exponent: The bin width is 2**exponent.
     """
 
     x: Floats
-    share: Floats
+    counts: Floats
+    total: int
     lo: float
     hi: float
     exponent: int
+
+    def mean_square(self) -> float:
+        """Return the mean square of all values, in squared bin widths."""
+        return float(np.sum(self.counts * self.x**2)) / self.total
 
 
 def points(seen: Histogram) -> Points:
@@ -71,22 +78,30 @@ def points(seen: Histogram) -> Points:
         seen: Histogram with at least one finite value.
 
     Returns:
-        At most `seen.max_bins` points.
+        At most `seen.max_bins` points, each inside its bin.
     """
     lo, hi = min(seen.lo, 0.0), max(seen.hi, 0.0)
     exponent = lattice_exponent(lo, hi, seen.max_bins)
     if seen.bins is None or lo == hi:
-        return Points(x=np.zeros(0), share=np.zeros(0), lo=0.0, hi=0.0, exponent=exponent)
+        nothing = np.zeros(0)
+        return Points(x=nothing, counts=nothing, total=seen.count, lo=0.0, hi=0.0, exponent=exponent)
     exponent = max(exponent, seen.bins.exponent)
     bins = seen.bins.on(exponent, bin_of(lo, exponent), bins_between(lo, hi, exponent))
-    number = bins.first + np.flatnonzero(bins.counts)
-    share = bins.counts[bins.counts > 0] / seen.count
+    filled = np.flatnonzero(bins.counts)
+    number = bins.first + filled
     # The first and the last bin hold no values beyond the observed ends.
     least, largest = (math.ldexp(end, -exponent) for end in (seen.lo, seen.hi))
     middle = (np.clip(number, least, largest) + np.clip(number + 1, least, largest)) / 2
+    # An end just below an edge has a middle that rounds to the edge, which is in the next bin.
+    middle = np.minimum(middle, np.nextafter(number + 1.0, -np.inf))
     far = (number < -1) | (number > 0)
     return Points(
-        x=middle[far], share=share[far], lo=math.ldexp(-lo, -exponent), hi=math.ldexp(hi, -exponent), exponent=exponent
+        x=middle[far],
+        counts=bins.counts[filled[far]].astype(np.float64),
+        total=seen.count,
+        lo=math.ldexp(-lo, -exponent),
+        hi=math.ldexp(hi, -exponent),
+        exponent=exponent,
     )
 
 
@@ -107,73 +122,19 @@ def errors(seen: Points, lo: Floats, hi: Floats, spec: QuantSpec) -> Floats:
     step = (lo + hi) / (spec.qmax - spec.qmin)
     middle = np.rint((spec.qmin + spec.qmax) / 2)
     zero_point = np.full_like(step, middle) if spec.symmetric else np.rint(spec.qmin + lo / step)
-    first, last = spec.dtype.qmin - zero_point, spec.dtype.qmax - zero_point
-    levels = spec.dtype.qmax - spec.dtype.qmin + 1
-    by_level = 2 * levels < seen.x.size
-    rows = max(1, BLOCK // max(1, levels if by_level else seen.x.size))
-    moments = _moments(seen) if by_level else None
-    result = np.empty(step.size)
-    for start in range(0, step.size, rows):
-        part = slice(start, start + rows)
-        if moments is None:
-            result[part] = _errors_by_point(seen, step[part], first[part], last[part])
-        else:
-            result[part] = _errors_by_level(moments, step[part], first[part], levels)
-    return result
+    first, levels = spec.dtype.qmin - zero_point, spec.dtype.qmax - spec.dtype.qmin + 1
+    if levels < seen.x.size:
+        return kernels.mse_curve(seen.x, seen.counts, step, first, levels) / seen.total
+    rows = max(1, BLOCK // max(1, seen.x.size))
+    parts = [slice(start, start + rows) for start in range(0, step.size, rows)]
+    return np.concatenate([_errors_by_point(seen, step[part], first[part], levels) for part in parts])
 
 
-def _errors_by_point(seen: Points, step: Floats, first: Floats, last: Floats) -> Floats:
-    """Round every point to every grid: the definition."""
-    step = step[:, None]
-    error = seen.x / step
-    np.rint(error, out=error)
-    np.clip(error, first[:, None], last[:, None], out=error)
-    error *= step
-    error -= seen.x
-    error *= error
-    error *= seen.share
-    return np.asarray(error.sum(axis=1))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Moments:
-    """Sums over the points below each point, from which the error of a level is had without visiting its points.
-
-    Attributes:
-        first: Number of the half bin at which `before` begins.
-        before: How many points lie below each half bin, so that a place on the line is found without a search.
-        x: The points.
-        sums: Sums of share, share * x and share * x**2, shape (3, n + 1).
-    """
-
-    first: int
-    before: npt.NDArray[np.intp]
-    x: Floats
-    sums: Floats
-
-
-def _moments(seen: Points) -> Moments:
-    first, last = math.floor(2 * seen.x[0]), math.ceil(2 * seen.x[-1])
-    before = np.searchsorted(seen.x, np.arange(first, last + 2) / 2)
-    powers = np.stack([seen.share, seen.share * seen.x, seen.share * seen.x**2])
-    sums = np.concatenate([np.zeros((3, 1)), np.cumsum(powers, axis=1)], axis=1)
-    return Moments(first=first, before=before, x=seen.x, sums=sums)
-
-
-def _errors_by_level(seen: Moments, step: Floats, first: Floats, levels: int) -> Floats:
-    """Sum (v - x)**2 over the points of each level v from prefix sums: v**2 S0 - 2 v S1 + S2, S2 over all levels."""
-    level = step[:, None] * (first[:, None] + np.arange(levels))
-    cuts = (level[:, 1:] + level[:, :-1]) / 2
-    place = np.clip(np.floor(2 * cuts) - seen.first, 0, seen.before.size - 1).astype(np.intp)
-    index = seen.before[place]
-    # One point at most lies between a half bin's edge and the cut.
-    index += (index < seen.x.size) & (seen.x[np.minimum(index, seen.x.size - 1)] < cuts)
-    whole = seen.sums[:, -1]
-    total = np.full(step.size, whole[2])
-    for power, factor in ((0, level**2), (1, -2 * level)):
-        below = seen.sums[power][index]
-        total += factor[:, -1] * whole[power] - ((factor[:, 1:] - factor[:, :-1]) * below).sum(axis=1)
-    return np.asarray(np.maximum(total, 0.0))
+def _errors_by_point(seen: Points, step: Floats, first: Floats, levels: int) -> Floats:
+    """Round every point to every grid: less work than `mse_curve` where there are more levels than points."""
+    step, first = step[:, None], first[:, None]
+    level = np.clip(np.rint(seen.x / step), first, first + (levels - 1))
+    return np.asarray(np.sum(seen.counts * (level * step - seen.x) ** 2, axis=1) / seen.total)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +197,7 @@ def _edges(limit: float, stride: int, start: float, stop: float) -> Floats:
 
 def _best(seen: Points, lo: Floats, hi: Floats, spec: QuantSpec) -> Found:
     found = errors(seen, lo, hi, spec)
-    equal = np.flatnonzero(found <= found.min() + TIE * float((seen.share * seen.x**2).sum()))
+    equal = np.flatnonzero(found <= found.min() + TIE * seen.mean_square())
     best = equal[np.lexsort((hi[equal], (lo + hi)[equal]))[-1]]
     return Found(lo=float(lo[best]), hi=float(hi[best]), error=float(found[best]), tried=lo.size)
 
@@ -274,7 +235,7 @@ class MseRule:
         return Histogram(max_bins=self.max_bins)
 
     def _search(self, seen: Statistic, spec: QuantSpec) -> tuple[Range, Points, Found]:
-        seen = require_histogram(seen, "mse")
+        seen = require_histogram(seen, "mse", signed=True)
         values = points(seen)
         found = search(values, spec, spec.symmetric or self.symmetric)
         ends = -math.ldexp(found.lo, values.exponent), math.ldexp(found.hi, values.exponent)

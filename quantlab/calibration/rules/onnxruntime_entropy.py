@@ -4,7 +4,7 @@ With n bins, c = n // 2 and Q quantized bins, the bins from c - i to c + i are k
 their counts, with what lies outside added to the first and the last; q is the kept counts merged into Q runs of equal
 length and spread over the non-empty bins of each, truncated to integers. Zeros of both are smoothed, all in float32,
 and the first i with the least sum of p log(p / q) wins; both ends are moved within the observed ends. With the
-defaults, and data that comes in one array, the only candidate keeps all bins.
+defaults, and data that is counted at once, the only candidate keeps all bins.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from quantlab.arrays import QuantSpec, Range
+from quantlab.calibration.joined import JoinedHistogram
 from quantlab.calibration.lattice import Counts
 from quantlab.calibration.peer import OnnxruntimeHistogram, peer_range, require_peer_histogram
 from quantlab.calibration.rule import calibrators, provenance
-from quantlab.calibration.statistic import Statistic
+from quantlab.calibration.statistic import MinMax, Statistic
 from quantlab.errors import OptionError
 
 # What a smoothed bin without counts gets.
@@ -73,8 +74,8 @@ class OnnxruntimeEntropyRule:
     """Take onnxruntime's entropy threshold.
 
     Attributes:
-        bins: Bins of the first array.
-        quantized_bins: Bins that the kept ones are merged into, at most `bins`.
+        num_bins: Bins of the histogram.
+        num_quantized_bins: Bins that the kept ones are merged into, at most `num_bins`.
 
     Raises:
         OptionError: An option is out of its limits.
@@ -87,24 +88,34 @@ class OnnxruntimeEntropyRule:
         50.0
     """
 
-    bins: int = 128
-    quantized_bins: int = 128
+    num_bins: int = 128
+    num_quantized_bins: int = 128
 
     def __post_init__(self) -> None:
         self.empty()
-        given = self.quantized_bins
-        if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= self.bins:
-            raise OptionError(f"quantized_bins must be an integer from 1 to bins={self.bins}, got {given!r}")
+        given = self.num_quantized_bins
+        if isinstance(given, bool) or not isinstance(given, int) or not 1 <= given <= self.num_bins:
+            raise OptionError(
+                f"num_quantized_bins must be an integer from 1 to num_bins={self.num_bins}, got {given!r}"
+            )
 
     def empty(self) -> OnnxruntimeHistogram:
-        """Return an empty `OnnxruntimeHistogram`."""
-        return OnnxruntimeHistogram(bins=self.bins)
+        """Return an empty `OnnxruntimeHistogram`, for one pass."""
+        return OnnxruntimeHistogram(bins=self.num_bins)
+
+    def first(self) -> MinMax:
+        """Return an empty `MinMax`, for the first of two passes."""
+        return MinMax()
+
+    def second(self, seen: Statistic) -> JoinedHistogram:
+        """Return an empty `JoinedHistogram` over what the first pass saw."""
+        return JoinedHistogram.after(seen, self.num_bins)
 
     def range(self, seen: Statistic, spec: QuantSpec) -> Range:
         """Return the peer's range; where its ends are the wrong way round, the one with the same grid.
 
         Args:
-            seen: The statistic that `empty` gives, with at least one finite value.
+            seen: A statistic that `empty` or `second` gave, with at least one finite value.
             spec: The grid to come; it does not matter.
 
         Returns:
@@ -116,8 +127,8 @@ class OnnxruntimeEntropyRule:
         """
         seen = require_peer_histogram(seen, "onnxruntime_entropy", False)
         size, middle = seen.counts.size, seen.counts.size // 2
-        kept = [(middle - i, min(middle + i + 1, size)) for i in range(self.quantized_bins // 2, middle + 1)]
-        found = [divergence(seen.counts, first, stop, self.quantized_bins) for first, stop in kept]
+        kept = [(middle - i, min(middle + i + 1, size)) for i in range(self.num_quantized_bins // 2, middle + 1)]
+        found = [divergence(seen.counts, first, stop, self.num_quantized_bins) for first, stop in kept]
         # The peer stores divergences in the type of the edges.
         first, stop = kept[int(np.argmin(np.array(found, seen.edges.dtype)))]
         return peer_range(seen.edges[first], seen.edges[stop], seen)

@@ -65,9 +65,10 @@ class PercentileRule:
         tails: `"magnitude"` cuts the largest absolute values, `"each"` half of the share at each end.
         max_bins: Most bins of the histogram; the cut is exact to one bin.
         symmetric: Widen the range until it mirrors at zero; the tails are then cut by magnitude.
+        absolute: Count absolute values, which gives them all of the bins; for cutting by magnitude only.
 
     Raises:
-        OptionError: An option is out of its limits.
+        OptionError: An option is out of its limits, or `absolute` is asked for with `tails="each"`.
 
     Example:
         >>> from quantlab.arrays import UINT8
@@ -81,6 +82,7 @@ class PercentileRule:
     tails: Tails = "magnitude"
     max_bins: int = DEFAULT_BINS
     symmetric: bool = False
+    absolute: bool = False
 
     def __post_init__(self) -> None:
         number = isinstance(self.percent, int | float) and not isinstance(self.percent, bool)
@@ -90,10 +92,15 @@ class PercentileRule:
             raise OptionError(f"tails must be one of {', '.join(map(repr, get_args(Tails)))}, got {self.tails!r}")
         Histogram(max_bins=self.max_bins)
         require_flag("symmetric", self.symmetric)
+        require_flag("absolute", self.absolute)
+        if self.absolute and self.tails == "each":
+            raise OptionError(
+                "absolute=True does not go with tails='each', which needs the signs of the values: leave out one"
+            )
 
     def empty(self) -> Histogram:
         """Return an empty `Histogram`."""
-        return Histogram(max_bins=self.max_bins)
+        return Histogram(max_bins=self.max_bins, absolute=self.absolute)
 
     def range(self, seen: Statistic, spec: QuantSpec) -> Range:
         """Return the range that cuts the share off the tails, exact to one bin.
@@ -107,9 +114,9 @@ class PercentileRule:
 
         Raises:
             DataError: No finite value was seen.
-            OptionError: The statistic is no histogram.
+            OptionError: The statistic is no histogram, or one of absolute values where the signs are needed.
         """
-        seen = require_histogram(seen, "percentile")
+        seen = require_histogram(seen, "percentile", signed=not self._by_magnitude(spec))
         return about_zero(self._kept(seen, spec), self.symmetric)
 
     def _kept(self, seen: Histogram, spec: QuantSpec) -> Range:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, MutableSequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableSequence
+from typing import Any
 
 import onnx
 
@@ -19,10 +20,27 @@ def is_standard(node: onnx.NodeProto, *op_types: str) -> bool:
     return node.op_type in op_types and node.domain in ("", "ai.onnx")
 
 
+def has_operator(model: onnx.ModelProto, *op_types: str) -> bool:
+    """Return whether the main graph has a node of the named operators; where it has none, a pass needs no view."""
+    return any(is_standard(node, *op_types) for node in model.graph.node)
+
+
 def remove_nodes(graph: onnx.GraphProto, removed: Collection[int]) -> None:
     """Remove the nodes with the given `id()`; the caller keeps the nodes alive while it holds their ids."""
-    for index in reversed([index for index, node in enumerate(graph.node) if id(node) in removed]):
-        del graph.node[index]
+    if removed:
+        delete_where(graph.node, lambda node: id(node) in removed)
+
+
+def delete_where(entries: Any, doomed: Callable[[Any], bool]) -> int:
+    """Delete entries of a repeated field, and return how many.
+
+    Sorting is stable and moves no content; deleted one by one, each would move all that follow it.
+    """
+    count = sum(1 for entry in entries if doomed(entry))
+    if count:
+        entries.sort(key=doomed)
+        del entries[len(entries) - count :]
+    return count
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import onnx
 
 from quantlab.graph.passes import Pass
-from quantlab.graph.prepare.edit import is_standard, label, remove_nodes
+from quantlab.graph.prepare.edit import has_operator, is_standard, label, remove_nodes
 from quantlab.graph.prepare.inputs import missing_constants
 from quantlab.graph.view import GraphView
 
 
 def _edit(model: onnx.ModelProto) -> list[str]:
+    if not has_operator(model, "MatMul"):
+        return []
     view = GraphView.of(model)
     notes: list[str] = []
     removed: set[int] = set()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 import onnx
-from onnx import inliner, version_converter
+from onnx import version_converter
 
 from quantlab.errors import ModelError
 from quantlab.graph.passes import Pass
@@ -53,10 +53,6 @@ def _raise(model: onnx.ModelProto, minimum: int) -> list[str]:
         return []
     notes = []
     light = light_copy(model)
-    if model.functions:
-        light = _inline(light)
-        notes.append(f"{len(model.functions)} local functions were inlined, which the conversion cannot read")
-        del model.functions[:]
     converted = _convert(light, opset, minimum)
     if opset < FIRST_RIGHT_OPSET <= minimum:
         notes += repair(converted, _element_types(light))
@@ -78,13 +74,6 @@ def _take(model: onnx.ModelProto, converted: onnx.ModelProto) -> None:
     known = {tensor.name for tensor in model.graph.initializer}
     replace_nodes(model.graph, converted.graph.node)
     model.graph.initializer.extend(tensor for tensor in converted.graph.initializer if tensor.name not in known)
-
-
-def _inline(light: onnx.ModelProto) -> onnx.ModelProto:
-    try:
-        return inliner.inline_local_functions(light)
-    except TOOL_ERRORS as error:
-        raise ModelError(f"the local functions of the model cannot be inlined: {_tidy(str(error))}") from error
 
 
 def _convert(light: onnx.ModelProto, opset: int, minimum: int) -> onnx.ModelProto:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 
 from quantlab.graph.passes import Pass
+from quantlab.graph.prepare.edit import delete_where
 from quantlab.graph.view import GraphView
 
 
@@ -12,19 +13,15 @@ def _edit(model: onnx.ModelProto) -> list[str]:
     graph = model.graph
     view = GraphView.of(model)
     wanted = {*view.uses, *view.outputs, *(value.name for value in graph.input)}
-    dead = [index for index, tensor in enumerate(graph.initializer) if tensor.name not in wanted]
-    stale = [index for index, value in enumerate(graph.value_info) if value.name not in view.producers]
-    names = [graph.initializer[index].name for index in dead]
-    for index in reversed(dead):
-        del graph.initializer[index]
-    for index in reversed(stale):
-        del graph.value_info[index]
+    dead = [tensor.name for tensor in graph.initializer if tensor.name not in wanted]
+    delete_where(graph.initializer, lambda tensor: tensor.name not in wanted)
+    stale = delete_where(graph.value_info, lambda value: value.name not in view.producers)
     notes = []
     if dead:
-        shown = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
+        shown = ", ".join(map(repr, dead[:3])) + (", ..." if len(dead) > 3 else "")
         notes.append(f"{len(dead)} initializers that nothing reads are gone: {shown}")
     if stale:
-        notes.append(f"{len(stale)} descriptions of tensors that no node makes are gone")
+        notes.append(f"{stale} descriptions of tensors that no node makes are gone")
     return notes
 
 
