@@ -29,6 +29,13 @@ def tests(session: nox.Session, kernels: str) -> None:
 
 
 @nox.session
+def explore(session: nox.Session) -> None:
+    """The laws of the tests on other examples each time, and on more where a law names no number."""
+    session.install("-e", ".[all,test]")
+    session.run("pytest", "tests", "--hypothesis-profile=explore", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """The documentation as HTML."""
     session.install("-e", ".[all,test]")

@@ -5,6 +5,8 @@
 Every quantization runs in a process of its own, so that its time and peak memory are its own. Afterwards float model
 and both int8 models run on the evaluation samples in one process; latencies are medians of interleaved single-threaded
 runs of batch 1, given as ratios within that run.
+
+Sections of the output file that are not about a case stay as they are, such as that of `benchmarks.robustness`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -20,8 +21,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from benchmarks.model_checks import sqnr
+from benchmarks.pages import INTRODUCTION, conditions, replaced
 from benchmarks.real_models import KEYS, Array, Sample, case
 
 VARIANTS = ("minmax-int8", "minmax-uint8", "percentile-uint8", "minmax-uint8-linear")
@@ -234,7 +235,7 @@ def judge(key: str, models: dict[str, bytes]) -> dict[str, Quality]:
     exact = outputs["float"]
     return {
         name: Quality(
-            sqnr_db=_sqnr(exact, found),
+            sqnr_db=sqnr(exact, found),
             agreement=_agreement(exact, found),
             score=entry.metric(found),
             speed=seconds["float"] / seconds[name],
@@ -248,7 +249,7 @@ def sqnr_alone(key: str, content: bytes) -> float:
     entry = case(key)
     samples = entry.evaluation()
     exact, found = ([run.run(None, sample) for sample in samples] for run in (session(entry.build()), session(content)))
-    return _sqnr(exact, found)
+    return sqnr(exact, found)
 
 
 def _latencies(sessions: dict[str, Any], samples: list[Sample]) -> dict[str, float]:
@@ -263,16 +264,6 @@ def _latencies(sessions: dict[str, Any], samples: list[Sample]) -> dict[str, flo
             run.run(None, sample)
             taken[name].append(time.perf_counter() - start)
     return {name: float(np.median(values)) for name, values in taken.items()}
-
-
-def _sqnr(exact: Sequence[Sequence[Array]], found: Sequence[Sequence[Array]]) -> float:
-    signal = noise = 0.0
-    for wanted, got in zip(exact, found, strict=True):
-        for x, y in zip(wanted, got, strict=True):
-            if np.issubdtype(x.dtype, np.floating) and x.shape == y.shape:
-                signal += float(np.sum(x.astype(np.float64) ** 2))
-                noise += float(np.sum((x.astype(np.float64) - y) ** 2))
-    return float(10 * np.log10(signal / noise)) if noise else float("inf")
 
 
 def _agreement(exact: Sequence[Sequence[Array]], found: Sequence[Sequence[Array]]) -> float:
@@ -337,11 +328,6 @@ def rows(key: str, variants: Sequence[str]) -> Iterator[str]:
 
 def page(keys: Sequence[str], variants: Sequence[str]) -> str:
     """Measure all cases and return the page."""
-    names = ("numpy", "onnx", "onnxruntime", "numba")
-    versions = ", ".join(f"{name} {version(name)}" for name in names)
-    cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
-    flags = next((line for line in _cpuinfo() if line.startswith("flags")), "")
-    vnni = "with" if "avx512_vnni" in flags or "avx_vnni" in flags else "without"
     command = f"python -m benchmarks.results {' '.join(keys)} --variants {' '.join(variants)} -o docs/results.md"
     text = f"""# Results on real models
 
@@ -353,19 +339,13 @@ the int8 model's, one thread, interleaved runs in random order. Jittered: mean a
 {JITTERED} variants of the same model whose activation ranges are off by up to {100 * JITTER:g} %; differences
 below that spread say nothing about the tools.
 
-Made with `{command}`
-on {datetime.now(UTC):%Y-%m-%d}, {cpu} ({vnni} VNNI), Python {platform.python_version()}, {versions}.
+{conditions(command)}
 Machines are shared: repeat the ratios, do not trust the seconds.
 """
     lines = [text]
     for key in keys:
         lines += list(rows(key, variants))
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -382,7 +362,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     text = page(options.keys, options.variants)
     if options.output:
-        options.output.write_text(text)
+        old = options.output.read_text() if options.output.exists() else ""
+        options.output.write_text(replaced(old, text, (INTRODUCTION, *KEYS)))
     else:
         print(text)
     return 0

@@ -67,7 +67,7 @@ def stages(model: onnx.ModelProto) -> dict[str, float]:
     seconds["plan"] = perf_counter() - start
     given = Calibrated(values=Range(np.float32(-1), np.float32(3)), source="given")
     start = perf_counter()
-    plan = resolve(plan, dict.fromkeys(plan.observed(), given), GraphView.of(prepared.model))
+    plan = resolve(plan, dict.fromkeys(plan.observed(), given), prepared.view)
     seconds["resolve"] = perf_counter() - start
     start = perf_counter()
     quantlab.write(prepared, plan)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from quantlab.workflow.engine import Engine
     from quantlab.workflow.explain import explain
     from quantlab.workflow.fuse import FuseResult, fuse
+    from quantlab.workflow.observe import observe
     from quantlab.workflow.preprocess import PreProcessed, quant_pre_process
     from quantlab.workflow.quantize import QuantResult, calibrate, decide, prepare_for, quantize, write
     from quantlab.workflow.static import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -40,6 +41,7 @@ _HOMES = {
     "quantlab.workflow.engine": ("Engine",),
     "quantlab.workflow.explain": ("explain",),
     "quantlab.workflow.fuse": ("FuseResult", "fuse"),
+    "quantlab.workflow.observe": ("observe",),
     "quantlab.workflow.preprocess": ("PreProcessed", "quant_pre_process"),
     "quantlab.workflow.quantize": ("QuantResult", "calibrate", "decide", "prepare_for", "quantize", "write"),
     "quantlab.workflow.static": ("CalibrationMethod", "QuantFormat", "QuantType", "quantize_static"),
@@ -77,6 +79,7 @@ __all__ = [
     "fuse",
     "load",
     "load_ranges",
+    "observe",
     "prepare_for",
     "qparams_from_range",
     "quant_pre_process",

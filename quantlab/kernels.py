@@ -204,7 +204,7 @@ def lattice_histogram(x: Floats, exponent: int, first_bin: int, bins: int) -> Co
     return _pick(reference.lattice_histogram, x.size)(x, exponent, first_bin, bins)
 
 
-def min_max_lattice(x: Floats, exponent: int, first_bin: int, bins: int) -> MinMaxLattice:
+def min_max_lattice(x: Floats, exponent: int, first_bin: int, bins: int, into: Counts | None = None) -> MinMaxLattice:
     """Find `min_max`, and count as `lattice_histogram` does if the given bins hold everything finite: in one pass.
 
     Args:
@@ -212,19 +212,22 @@ def min_max_lattice(x: Floats, exponent: int, first_bin: int, bins: int) -> MinM
         exponent: Bins are 2**exponent wide, in units of x; -1022..1022.
         first_bin: Number of the first bin.
         bins: How many bins.
+        into: Counters of shape (bins,), writeable contiguous int64, to which the counts are added if they fit; None
+            for new ones.
 
     Returns:
-        `MinMaxLattice(ends, counts)`; `counts` has shape (bins,) and is None where a finite element lies outside.
+        `MinMaxLattice(ends, counts)`; `counts` has shape (bins,), is `into` where that is given, and is None where a
+        finite element lies outside, which leaves `into` as it was.
 
     Raises:
         TypeError: `x` is not a float array.
-        ValueError: The lattice is not representable.
+        ValueError: The lattice is not representable, or `into` is not as asked for.
 
     Example:
         >>> min_max_lattice(np.array([0.0, 0.4, 0.5], np.float32), exponent=-1, first_bin=0, bins=2).counts.tolist()
         [2, 1]
     """
-    return _pick(reference.min_max_lattice, x.size)(x, exponent, first_bin, bins)
+    return _pick(reference.min_max_lattice, x.size)(x, exponent, first_bin, bins, into)
 
 
 def histogram(x: Floats, lo: float, hi: float, bins: int) -> Counts:
@@ -307,7 +310,9 @@ def mse_curve(
     return _pick(reference.mse_curve, x.size)(x, share, step, first, levels)
 
 
-def fake_quant(x: Floats, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int) -> Floats:
+def fake_quant(
+    x: Floats, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int, *, out: Floats | None = None
+) -> Floats:
     """Quantize and dequantize at once: (clip(rint(x / s) + z, qmin, qmax) - z) * s, half to even.
 
     Args:
@@ -316,22 +321,26 @@ def fake_quant(x: Floats, scale: float | np.floating[Any], zero_point: int, qmin
         zero_point: Integer that stands for 0.0.
         qmin: Smallest integer of the grid.
         qmax: Largest integer of the grid.
+        out: Memory for the result: writeable, contiguous, of the shape and dtype of x; None for new memory. It may
+            be x itself.
 
     Returns:
         Array of the shape and dtype of x.
 
     Raises:
         TypeError: `x` is not a float array.
-        ValueError: qmin is above qmax.
+        ValueError: qmin is above qmax, or `out` is not as asked for.
 
     Example:
         >>> fake_quant(np.array([0.3, 0.25, 9.0], np.float32), 0.5, 0, -8, 7).tolist()
         [0.5, 0.0, 3.5]
     """
-    return _pick(reference.fake_quant, x.size)(x, scale, zero_point, qmin, qmax)
+    return _pick(reference.fake_quant, x.size)(x, scale, zero_point, qmin, qmax, out=out)
 
 
-def fake_quant_axis(x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, qmin: int, qmax: int) -> Floats:
+def fake_quant_axis(
+    x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, qmin: int, qmax: int, *, out: Floats | None = None
+) -> Floats:
     """Fake-quantize with one scale and zero point for each of the C channels along `axis`.
 
     Args:
@@ -341,20 +350,29 @@ def fake_quant_axis(x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, 
         axis: The axis of the channels; negative counts from the last.
         qmin: Smallest integer of the grid.
         qmax: Largest integer of the grid.
+        out: Memory for the result: writeable, contiguous, of the shape and dtype of x; None for new memory. It may
+            be x itself.
 
     Returns:
         Array of the shape and dtype of x.
 
     Raises:
         TypeError: `x` is not a float array.
-        ValueError: `scale` or `zero_point` does not have shape (C,), or qmin is above qmax.
+        ValueError: `scale` or `zero_point` does not have shape (C,), qmin is above qmax, or `out` is not as asked for.
         numpy.exceptions.AxisError: `axis` is out of range.
     """
-    return _pick(reference.fake_quant_axis, x.size)(x, scale, zero_point, axis, qmin, qmax)
+    return _pick(reference.fake_quant_axis, x.size)(x, scale, zero_point, axis, qmin, qmax, out=out)
 
 
 def quantize(
-    x: Floats, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int, dtype: DTypeLike
+    x: Floats,
+    scale: float | np.floating[Any],
+    zero_point: int,
+    qmin: int,
+    qmax: int,
+    dtype: DTypeLike,
+    *,
+    out: Integers | None = None,
 ) -> Integers:
     """Quantize, clip(rint(x / s) + z, qmin, qmax), bit-equal to onnxruntime's QuantizeLinear.
 
@@ -368,23 +386,32 @@ def quantize(
         qmin: Smallest integer of the grid.
         qmax: Largest integer of the grid.
         dtype: Storage: int8, uint8, int16, uint16 or int32 (which divides in float64).
+        out: Memory for the result: writeable, contiguous, of the shape of x and the given dtype; None for new memory.
 
     Returns:
         Array of the shape of x and the given dtype.
 
     Raises:
         TypeError: `x` is not a float array, or `dtype` is not one of the five.
-        ValueError: qmin is above qmax, or the dtype cannot store both.
+        ValueError: qmin is above qmax, the dtype cannot store both, or `out` is not as asked for.
 
     Example:
         >>> quantize(np.array([0.25, 0.75, -9.0], np.float32), 0.5, 0, -8, 7, np.int8).tolist()
         [0, 2, -8]
     """
-    return _pick(reference.quantize, x.size)(x, scale, zero_point, qmin, qmax, dtype)
+    return _pick(reference.quantize, x.size)(x, scale, zero_point, qmin, qmax, dtype, out=out)
 
 
 def quantize_axis(
-    x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, qmin: int, qmax: int, dtype: DTypeLike
+    x: Floats,
+    scale: Floats,
+    zero_point: ArrayLike,
+    axis: int,
+    qmin: int,
+    qmax: int,
+    dtype: DTypeLike,
+    *,
+    out: Integers | None = None,
 ) -> Integers:
     """Quantize with one scale and zero point for each of the C channels along `axis`.
 
@@ -396,40 +423,46 @@ def quantize_axis(
         qmin: Smallest integer of the grid.
         qmax: Largest integer of the grid.
         dtype: Storage: int8, uint8, int16, uint16 or int32.
+        out: Memory for the result: writeable, contiguous, of the shape of x and the given dtype; None for new memory.
 
     Returns:
         Array of the shape of x and the given dtype.
 
     Raises:
         TypeError: `x` is not a float array, or `dtype` is not one of the five.
-        ValueError: A shape is not (C,), qmin is above qmax, or the dtype cannot store both.
+        ValueError: A shape is not (C,), qmin is above qmax, the dtype cannot store both, or `out` is not as asked for.
         numpy.exceptions.AxisError: `axis` is out of range.
     """
-    return _pick(reference.quantize_axis, x.size)(x, scale, zero_point, axis, qmin, qmax, dtype)
+    return _pick(reference.quantize_axis, x.size)(x, scale, zero_point, axis, qmin, qmax, dtype, out=out)
 
 
-def dequantize(q: Integers, scale: float | np.floating[Any], zero_point: int) -> Floats:
+def dequantize(q: Integers, scale: float | np.floating[Any], zero_point: int, *, out: Floats | None = None) -> Floats:
     """Turn integers back into values, (q - z) * s, bit-equal to onnxruntime's DequantizeLinear.
 
     Args:
         q: Array of any shape, int8, uint8, int16, uint16 or int32.
         scale: Step of the grid.
         zero_point: Integer that stands for 0.0.
+        out: Memory for the result: writeable, contiguous, of the shape of q and the dtype of the result; None for new
+            memory.
 
     Returns:
         Array of the shape of q: float16 where scale is a `numpy.float16`, else float32.
 
     Raises:
         TypeError: `q` is not of one of the five dtypes.
+        ValueError: `out` is not as asked for.
 
     Example:
         >>> dequantize(np.array([-8, 1], np.int8), 0.5, 0).tolist()
         [-4.0, 0.5]
     """
-    return _pick(reference.dequantize, q.size)(q, scale, zero_point)
+    return _pick(reference.dequantize, q.size)(q, scale, zero_point, out=out)
 
 
-def dequantize_axis(q: Integers, scale: Floats, zero_point: ArrayLike, axis: int) -> Floats:
+def dequantize_axis(
+    q: Integers, scale: Floats, zero_point: ArrayLike, axis: int, *, out: Floats | None = None
+) -> Floats:
     """Turn integers back into values with one scale and zero point for each of the C channels along `axis`.
 
     Args:
@@ -437,20 +470,30 @@ def dequantize_axis(q: Integers, scale: Floats, zero_point: ArrayLike, axis: int
         scale: Steps of shape (C,), float32 or float16.
         zero_point: Integers of shape (C,).
         axis: The axis of the channels; negative counts from the last.
+        out: Memory for the result: writeable, contiguous, of the shape of q and the dtype of the result; None for new
+            memory.
 
     Returns:
         Array of the shape of q and the dtype of scale.
 
     Raises:
         TypeError: `q` is not of one of the five dtypes.
-        ValueError: `scale` or `zero_point` does not have shape (C,).
+        ValueError: `scale` or `zero_point` does not have shape (C,), or `out` is not as asked for.
         numpy.exceptions.AxisError: `axis` is out of range.
     """
-    return _pick(reference.dequantize_axis, q.size)(q, scale, zero_point, axis)
+    return _pick(reference.dequantize_axis, q.size)(q, scale, zero_point, axis, out=out)
 
 
 def fake_quant_block(
-    x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, block_size: int, qmin: int, qmax: int
+    x: Floats,
+    scale: Floats,
+    zero_point: ArrayLike,
+    axis: int,
+    block_size: int,
+    qmin: int,
+    qmax: int,
+    *,
+    out: Floats | None = None,
 ) -> Floats:
     """Fake-quantize with one scale and zero point for each block of neighbours along `axis`.
 
@@ -462,16 +505,18 @@ def fake_quant_block(
         block_size: Neighbours that share a scale, 1 or more; the last block may be shorter.
         qmin: Smallest integer of the grid.
         qmax: Largest integer of the grid.
+        out: Memory for the result: writeable, contiguous, of the shape and dtype of x; None for new memory. It may
+            be x itself.
 
     Returns:
         Array of the shape and dtype of x.
 
     Raises:
         TypeError: `x` is not a float array.
-        ValueError: A shape does not fit, block_size is below 1, or qmin is above qmax.
+        ValueError: A shape does not fit, block_size is below 1, qmin is above qmax, or `out` is not as asked for.
         numpy.exceptions.AxisError: `axis` is out of range.
     """
-    return _pick(reference.fake_quant_block, x.size)(x, scale, zero_point, axis, block_size, qmin, qmax)
+    return _pick(reference.fake_quant_block, x.size)(x, scale, zero_point, axis, block_size, qmin, qmax, out=out)
 
 
 def quantize_block(
@@ -483,6 +528,8 @@ def quantize_block(
     qmin: int,
     qmax: int,
     dtype: DTypeLike,
+    *,
+    out: Integers | None = None,
 ) -> Integers:
     """Quantize with one scale and zero point for each block of neighbours along `axis`.
 
@@ -495,13 +542,15 @@ def quantize_block(
         qmin: Smallest integer of the grid.
         qmax: Largest integer of the grid.
         dtype: Storage: int8, uint8, int16, uint16 or int32.
+        out: Memory for the result: writeable, contiguous, of the shape of x and the given dtype; None for new memory.
 
     Returns:
         Array of the shape of x and the given dtype.
 
     Raises:
         TypeError: `x` is not a float array, or `dtype` is not one of the five.
-        ValueError: A shape does not fit, block_size is below 1, qmin is above qmax, or the dtype cannot store both.
+        ValueError: A shape does not fit, block_size is below 1, qmin is above qmax, the dtype cannot store both, or
+            `out` is not as asked for.
         numpy.exceptions.AxisError: `axis` is out of range.
 
     Example:
@@ -510,10 +559,12 @@ def quantize_block(
         >>> quantize_block(x, scale, np.zeros(3, int), 0, 2, -8, 7, np.int8).tolist()
         [1, 2, 3, 4, 5]
     """
-    return _pick(reference.quantize_block, x.size)(x, scale, zero_point, axis, block_size, qmin, qmax, dtype)
+    return _pick(reference.quantize_block, x.size)(x, scale, zero_point, axis, block_size, qmin, qmax, dtype, out=out)
 
 
-def dequantize_block(q: Integers, scale: Floats, zero_point: ArrayLike, axis: int, block_size: int) -> Floats:
+def dequantize_block(
+    q: Integers, scale: Floats, zero_point: ArrayLike, axis: int, block_size: int, *, out: Floats | None = None
+) -> Floats:
     """Turn integers back into values with one scale and zero point for each block of neighbours along `axis`.
 
     Args:
@@ -522,16 +573,18 @@ def dequantize_block(q: Integers, scale: Floats, zero_point: ArrayLike, axis: in
         zero_point: Integers of the shape of scale.
         axis: The axis that is cut into blocks; negative counts from the last.
         block_size: Neighbours that share a scale, 1 or more; the last block may be shorter.
+        out: Memory for the result: writeable, contiguous, of the shape of q and the dtype of the result; None for new
+            memory.
 
     Returns:
         Array of the shape of q and the dtype of scale.
 
     Raises:
         TypeError: `q` is not of one of the five dtypes.
-        ValueError: A shape does not fit, or block_size is below 1.
+        ValueError: A shape does not fit, block_size is below 1, or `out` is not as asked for.
         numpy.exceptions.AxisError: `axis` is out of range.
     """
-    return _pick(reference.dequantize_block, q.size)(q, scale, zero_point, axis, block_size)
+    return _pick(reference.dequantize_block, q.size)(q, scale, zero_point, axis, block_size, out=out)
 
 
 def quantize_pack_4bit(weight: Floats, block_size: int, symmetric: bool) -> Packed4Bit:

@@ -34,7 +34,8 @@ OPSETS = (15, 17, 18)
 SUFFIXES = (
     "_quantized", "_scale", "_zero_point", "_quantized_scale", "_quantized_zero_point", "_QuantizeLinear_Input",
     "_QuantizeLinear_Output", "_DequantizeLinear_Output", "_QuantizeLinear", "_DequantizeLinear", "_folded", "_bias",
-    "_float32", "_1", "_scale_1", "_quantized_1",
+    "_float32", "_1", "_scale_1", "_quantized_1", "_convert_QuantizeLinear_Input", "_convert_QuantizeLinear_Output",
+    "_convert_DequantizeLinear_Output",
 )  # fmt: skip
 """What quantlab appends to names, some with the number by which a name that is taken is told from the new one."""
 

@@ -29,6 +29,7 @@ class Bare:
         draw: Makes one sample.
         what: What is odd about it, in a few words.
         quantized: Whether it is quantized already, so that it has to be refused.
+        state: Outputs that are fed back, each with the input that it becomes in the next step.
     """
 
     key: str
@@ -37,6 +38,7 @@ class Bare:
     draw: Draw
     what: str
     quantized: bool = False
+    state: tuple[tuple[str, str], ...] = ()
 
     def build(self) -> bytes:
         """Return the model as the package carries it."""
@@ -114,7 +116,14 @@ BARE: tuple[Bare, ...] = (
         what="860 nodes, 420 of them Constant",
     ),
     *(
-        Bare(key=name, package=SILERO, path=f"silero_vad/data/{name}.onnx", draw=draw, what=what)
+        Bare(
+            key=name,
+            package=SILERO,
+            path=f"silero_vad/data/{name}.onnx",
+            draw=draw,
+            what=what,
+            state=(("hn", "h"), ("cn", "c")) if name.endswith("_sequence") else (("stateN", "state"),),
+        )
         for name, draw, what in _silero()
     ),
     *(

@@ -11,6 +11,10 @@ from quantlab_kernels.loops import Array, level, machine_code
 
 NARROW = 32
 """Rows shorter than this share a scale row that is repeated over a block, so that loops stay long."""
+STRETCH = 1024
+"""So many elements of short blocks of narrow rows are worked on in one loop."""
+LANES = 32
+"""Elements of one block that are worked on in one loop where every block is made of so many."""
 
 _ZERO, _TOP = np.float32(0), np.float32(15)
 _BELOW_HALF = np.nextafter(np.float32(0.5), np.float32(0))
@@ -20,73 +24,114 @@ _1, _2, _3, _4, _5, _6, _7 = (np.int32(4 * place) for place in range(1, 8))
 
 
 @machine_code
-def spread(values: Array, out: Array) -> None:
-    """Repeat `values` over `out`."""
-    if values.size == 1:
-        value = values[0]
-        for i in range(out.size):
-            out[i] = value
-    else:
-        for start in range(0, out.size, values.size):
-            out[start : start + values.size] = values
+def room(size: int, inner: int) -> tuple[int, int]:
+    """Return the shape of the scales laid out for one loop: of a few blocks of narrow rows, or of one wide row."""
+    length = size * inner if inner < NARROW else inner
+    return (max(1, STRETCH // length) if inner < NARROW else 1), length
 
 
 @machine_code
-def run_length(size: int, inner: int) -> int:
-    """Return how many elements are worked on at a time: a block of narrow rows, or one wide row."""
-    return size * inner if inner < NARROW else inner
+def lay_out(values: Array, first: int, rows: Array) -> None:
+    """Repeat the values (blocks, inner) of each block from number `first` on over a row of its own."""
+    inner = values.shape[1]
+    for b in range(min(rows.shape[0], values.shape[0] - first)):
+        if inner == 1:
+            value = values[first + b, 0]
+            for i in range(rows.shape[1]):
+                rows[b, i] = value
+        else:
+            for start in range(0, rows.shape[1], inner):
+                rows[b, start : start + inner] = values[first + b]
 
 
 @machine_code
 def quantize_blocks(x: Array, out: Array, scale: Array, zero_point: Array, size: int, qmin: Any, qmax: Any) -> None:
     """Quantize (outer, C * inner) in blocks of `size` entries of C; scale and zero point are (outer, blocks, inner)."""
     inner = scale.shape[2]
-    length = run_length(size, inner)
-    steps, zeros = np.empty(length, scale.dtype), np.empty(length, zero_point.dtype)
+    many, length = room(size, inner)
+    steps, zeros = np.empty((many, length), scale.dtype), np.empty((many, length), zero_point.dtype)
+    step, zero = steps.reshape(many * length), zeros.reshape(many * length)
     for o in range(x.shape[0]):
-        for b in range(scale.shape[1]):
-            spread(scale[o, b], steps)
-            spread(zero_point[o, b], zeros)
-            end = min((b + 1) * size * inner, x.shape[1])
-            for start in range(b * size * inner, end, length):
-                row, made = x[o][start : min(start + length, end)], out[o][start : min(start + length, end)]
+        for b in range(0, scale.shape[1], many):
+            lay_out(scale[o], b, steps)
+            lay_out(zero_point[o], b, zeros)
+            end = min((b + many) * size * inner, x.shape[1])
+            for start in range(b * size * inner, end, step.size):
+                row, made = x[o][start : min(start + step.size, end)], out[o][start : min(start + step.size, end)]
                 for i in range(row.size):
-                    made[i] = np.int32(level(row[i], steps[i], zeros[i], qmin, qmax))
+                    made[i] = np.int32(level(row[i], step[i], zero[i], qmin, qmax))
+
+
+@machine_code
+def quantize_lanes(x: Array, out: Array, scale: Array, zero_point: Array, size: int, qmin: Any, qmax: Any) -> None:
+    """Quantize (outer, C / LANES, LANES) in blocks of `size` entries, a multiple of LANES; scales are (outer, blocks).
+
+    Loops of so many turns, known beforehand, are a few vector instructions without beginning and end.
+    """
+    for o in range(x.shape[0]):
+        for r in range(x.shape[1]):
+            step, zero, row, made = scale[o, r * LANES // size], zero_point[o, r * LANES // size], x[o, r], out[o, r]
+            for i in range(LANES):
+                made[i] = np.int32(level(row[i], step, zero, qmin, qmax))
 
 
 @machine_code
 def fake_quant_blocks(x: Array, out: Array, scale: Array, zero_point: Array, size: int, qmin: Any, qmax: Any) -> None:
     """Fake-quantize; the arguments are those of `quantize_blocks`."""
     inner = scale.shape[2]
-    length = run_length(size, inner)
-    steps, zeros = np.empty(length, scale.dtype), np.empty(length, zero_point.dtype)
+    many, length = room(size, inner)
+    steps, zeros = np.empty((many, length), scale.dtype), np.empty((many, length), zero_point.dtype)
+    step, zero = steps.reshape(many * length), zeros.reshape(many * length)
     for o in range(x.shape[0]):
-        for b in range(scale.shape[1]):
-            spread(scale[o, b], steps)
-            spread(zero_point[o, b], zeros)
-            end = min((b + 1) * size * inner, x.shape[1])
-            for start in range(b * size * inner, end, length):
-                row, made = x[o][start : min(start + length, end)], out[o][start : min(start + length, end)]
+        for b in range(0, scale.shape[1], many):
+            lay_out(scale[o], b, steps)
+            lay_out(zero_point[o], b, zeros)
+            end = min((b + many) * size * inner, x.shape[1])
+            for start in range(b * size * inner, end, step.size):
+                row, made = x[o][start : min(start + step.size, end)], out[o][start : min(start + step.size, end)]
                 for i in range(row.size):
-                    made[i] = (level(row[i], steps[i], zeros[i], qmin, qmax) - zeros[i]) * steps[i]
+                    made[i] = (level(row[i], step[i], zero[i], qmin, qmax) - zero[i]) * step[i]
+
+
+@machine_code
+def fake_quant_lanes(x: Array, out: Array, scale: Array, zero_point: Array, size: int, qmin: Any, qmax: Any) -> None:
+    """Fake-quantize; the arguments are those of `quantize_lanes`."""
+    for o in range(x.shape[0]):
+        for r in range(x.shape[1]):
+            step, zero, row, made = scale[o, r * LANES // size], zero_point[o, r * LANES // size], x[o, r], out[o, r]
+            for i in range(LANES):
+                made[i] = (level(row[i], step, zero, qmin, qmax) - zero) * step
 
 
 @machine_code
 def dequantize_blocks(q: Array, out: Array, scale: Array, zero_point: Array, size: int) -> None:
     """Dequantize; the difference is exact in the dtype of zero_point. The arguments are those of `quantize_blocks`."""
     inner = scale.shape[2]
-    length = run_length(size, inner)
-    steps, zeros = np.empty(length, scale.dtype), np.empty(length, zero_point.dtype)
+    many, length = room(size, inner)
+    steps, zeros = np.empty((many, length), scale.dtype), np.empty((many, length), zero_point.dtype)
+    step, zero = steps.reshape(many * length), zeros.reshape(many * length)
     for o in range(q.shape[0]):
-        for b in range(scale.shape[1]):
-            spread(scale[o, b], steps)
-            spread(zero_point[o, b], zeros)
-            end = min((b + 1) * size * inner, q.shape[1])
-            for start in range(b * size * inner, end, length):
-                row, made = q[o][start : min(start + length, end)], out[o][start : min(start + length, end)]
+        for b in range(0, scale.shape[1], many):
+            lay_out(scale[o], b, steps)
+            lay_out(zero_point[o], b, zeros)
+            end = min((b + many) * size * inner, q.shape[1])
+            for start in range(b * size * inner, end, step.size):
+                row, made = q[o][start : min(start + step.size, end)], out[o][start : min(start + step.size, end)]
                 for i in range(row.size):
-                    zero = zeros[i]
-                    made[i] = np.float32(type(zero)(row[i]) - zero) * steps[i]
+                    made[i] = np.float32(type(zero[i])(row[i]) - zero[i]) * step[i]
+
+
+@machine_code
+def dequantize_lanes(q: Array, out: Array, scale: Array, zero_point: Array, size: int) -> None:
+    """Dequantize; the difference is exact in the dtype of zero_point. The arguments are those of `quantize_lanes`.
+
+    With so little to do, a loop whose turns are known beforehand would be unrolled instead of vectorized.
+    """
+    for o in range(q.shape[0]):
+        for r in range(q.shape[1]):
+            step, zero, row, made = scale[o, r * LANES // size], zero_point[o, r * LANES // size], q[o, r], out[o, r]
+            for i in range(row.size):
+                made[i] = np.float32(type(zero)(row[i]) - zero) * step
 
 
 @machine_code

@@ -26,7 +26,15 @@ _MIDDLE, _TOP = np.float32(8), np.float32(15)
 
 
 def fake_quant_block(
-    x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, block_size: int, qmin: int, qmax: int
+    x: Floats,
+    scale: Floats,
+    zero_point: ArrayLike,
+    axis: int,
+    block_size: int,
+    qmin: int,
+    qmax: int,
+    *,
+    out: Floats | None = None,
 ) -> Floats:
     """Fake-quantize with one scale and zero point per block, by the rules of `reference.quantize`.
 
@@ -38,13 +46,15 @@ def fake_quant_block(
         block_size: Neighbours that share a scale, 1 or more.
         qmin: Smallest integer of the grid.
         qmax: Largest integer of the grid.
+        out: Memory for the result: writeable, contiguous, of the shape and dtype of x; None for new memory. It may
+            be x itself.
 
     Returns:
         Array of the shape and dtype of x.
 
     Raises:
         TypeError: `x` is not a float array.
-        ValueError: A shape does not fit, block_size is below 1, or qmin is above qmax.
+        ValueError: A shape does not fit, block_size is below 1, qmin is above qmax, or `out` is not as asked for.
         numpy.exceptions.AxisError: `axis` is out of range.
     """
     step, zero, axis = checked(x, scale, zero_point, axis, block_size)
@@ -52,7 +62,7 @@ def fake_quant_block(
     def act(part: Floats, s: Floats, z: NDArray[np.int64]) -> Floats:
         return converted(values(levels(part, s, z, qmin, qmax), s, z), x.dtype)
 
-    return _blockwise(act, x, step, zero, axis, block_size, x.dtype)
+    return _blockwise(act, x, step, zero, axis, block_size, x.dtype, out)
 
 
 def quantize_block(
@@ -64,6 +74,8 @@ def quantize_block(
     qmin: int,
     qmax: int,
     dtype: DTypeLike,
+    *,
+    out: Integers | None = None,
 ) -> Integers:
     """Quantize with one scale and zero point per block, by the rules of `reference.quantize`.
 
@@ -80,13 +92,15 @@ def quantize_block(
         qmin: Smallest integer of the grid.
         qmax: Largest integer of the grid.
         dtype: Storage: int8, uint8, int16, uint16 or int32.
+        out: Memory for the result: writeable, contiguous, of the shape of x and the given dtype; None for new memory.
 
     Returns:
         Array of the shape of x and the given dtype.
 
     Raises:
         TypeError: `x` is not a float array, or `dtype` is not one of the five.
-        ValueError: A shape does not fit, block_size is below 1, qmin is above qmax, or the dtype cannot store both.
+        ValueError: A shape does not fit, block_size is below 1, qmin is above qmax, the dtype cannot store both, or
+            `out` is not as asked for.
         numpy.exceptions.AxisError: `axis` is out of range.
 
     Example:
@@ -102,10 +116,12 @@ def quantize_block(
     def act(part: Floats, s: Floats, z: NDArray[np.int64]) -> Integers:
         return levels(part, s, z, qmin, qmax).astype(storage)
 
-    return _blockwise(act, x, step, zero, axis, block_size, storage)
+    return _blockwise(act, x, step, zero, axis, block_size, storage, out)
 
 
-def dequantize_block(q: Integers, scale: Floats, zero_point: ArrayLike, axis: int, block_size: int) -> Floats:
+def dequantize_block(
+    q: Integers, scale: Floats, zero_point: ArrayLike, axis: int, block_size: int, *, out: Floats | None = None
+) -> Floats:
     """Turn integers back into values with one scale and zero point per block, as `reference.dequantize` does.
 
     Args:
@@ -114,18 +130,20 @@ def dequantize_block(q: Integers, scale: Floats, zero_point: ArrayLike, axis: in
         zero_point: Integers of the shape of scale.
         axis: The axis of length C that is cut into blocks; negative counts from the last.
         block_size: Neighbours that share a scale, 1 or more.
+        out: Memory for the result: writeable, contiguous, of the shape of q and the dtype of the result; None for new
+            memory.
 
     Returns:
         Array of the shape of q and the dtype of scale.
 
     Raises:
         TypeError: `q` is not of one of the five dtypes.
-        ValueError: A shape does not fit, or block_size is below 1.
+        ValueError: A shape does not fit, block_size is below 1, or `out` is not as asked for.
         numpy.exceptions.AxisError: `axis` is out of range.
     """
     require_storage(q.dtype)
     step, zero, axis = checked(q, scale, zero_point, axis, block_size)
-    return _blockwise(values, q, step, zero, axis, block_size, step.dtype)
+    return _blockwise(values, q, step, zero, axis, block_size, step.dtype, out)
 
 
 def checked(
@@ -169,13 +187,14 @@ def _blockwise(
     axis: int,
     block_size: int,
     dtype: DTypeLike,
+    out: NDArray[Any] | None,
 ) -> NDArray[Any]:
     """Apply `act` to the whole blocks and to the shorter last one, with an axis of length 1 in scale and zero point."""
     made = np.empty(x.shape, dtype)
     parts = zip(_parts(x, axis, block_size), _parts(made, axis, block_size), strict=True)
     for (source, number), (target, _) in parts:
         target[...] = act(source, np.expand_dims(scale[number], axis + 1), np.expand_dims(zero_point[number], axis + 1))
-    return made
+    return converted(made, dtype, out)
 
 
 def _parts(x: NDArray[Any], axis: int, block_size: int) -> Iterator[tuple[NDArray[Any], tuple[slice, ...]]]:

@@ -48,6 +48,66 @@ def require_lattice(exponent: int, first_bin: int, bins: int) -> None:
         raise ValueError(f"bins {first_bin}..{first_bin + bins - 1} leave -2**53..2**53; take a larger exponent")
 
 
+def counters(into: Counts | None, bins: int) -> Counts:
+    """Return counters of shape (bins,) to add to: those given, or zeros.
+
+    Args:
+        into: Counters of the caller, or None.
+        bins: How many bins.
+
+    Raises:
+        ValueError: The given ones cannot be added to.
+    """
+    if into is None:
+        return np.zeros(bins, np.int64)
+    _require_memory("into", into, (bins,), np.dtype(np.int64))
+    return into
+
+
+def memory(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return memory for a result: that of the caller, or new.
+
+    Args:
+        out: Array of the caller, or None.
+        shape: Shape of the result.
+        dtype: Type of the result.
+
+    Raises:
+        ValueError: The given one cannot hold the result.
+    """
+    if out is None:
+        return np.empty(shape, dtype)
+    _require_memory("out", out, shape, dtype)
+    return out
+
+
+def _require_memory(name: str, array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    contiguous, writeable = array.flags.c_contiguous, array.flags.writeable
+    if array.dtype != dtype or array.shape != shape or not contiguous or not writeable:
+        raise ValueError(
+            f"{name} takes a writeable, contiguous {dtype} array of shape {shape}; got {array.dtype} of shape "
+            f"{array.shape}, {'' if contiguous else 'not '}contiguous, {'writeable' if writeable else 'read-only'}"
+        )
+
+
+def apart(source: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
+    """Return what a loop reads, copied where writing a contiguous result would change what it has not read yet.
+
+    Writing over an element that was just read, `out` being the source itself, changes nothing.
+
+    Args:
+        source: Contiguous array that is read.
+        out: Memory of the caller that is written, or None.
+
+    Returns:
+        `source`, or a copy.
+    """
+    if out is None or not np.may_share_memory(source, out):
+        return source
+    in_place = source.itemsize == out.itemsize and source.size == out.size and source.ctypes.data == out.ctypes.data
+    return source if in_place else source.copy()
+
+
 def outside_lattice(exponent: int, first_bin: int, bins: int) -> ValueError:
     """Make the error for finite elements that no bin holds."""
     return ValueError(
@@ -121,10 +181,23 @@ def widened(x: Floats, lo: float, hi: float, bins: int) -> Floats:
     return x if narrow else x.astype(np.float64)
 
 
-def converted(x: Floats, dtype: DTypeLike) -> Floats:
-    """Return `x` in another float dtype, or itself; what is too large becomes an infinity without a warning."""
+def converted(x: NDArray[Any], dtype: DTypeLike, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Return `x` in another dtype, or itself; what is too large for a float becomes an infinity without a warning.
+
+    Args:
+        x: Array of any shape.
+        dtype: What it is to become.
+        out: Memory for the result, which may be that of `x`, or None.
+
+    Raises:
+        ValueError: `out` cannot hold the result.
+    """
     with np.errstate(over="ignore", under="ignore"):
-        return x.astype(dtype, copy=False)
+        if out is None:
+            return x.astype(dtype, copy=False)
+        if memory(out, x.shape, np.dtype(dtype)) is not x:
+            np.copyto(out, x, casting="unsafe")
+        return out
 
 
 def scale_dtype(scale: object) -> np.dtype[np.floating[Any]]:
@@ -202,7 +275,8 @@ def channels(x: NDArray[Any], scale: Floats, zero_point: ArrayLike, axis: int) -
         numpy.exceptions.AxisError: `axis` is out of range.
     """
     axis = normalize_axis_index(axis, x.ndim)
-    step = np.asarray(scale, scale_dtype(scale))
+    # A result may be written where the caller keeps the scales.
+    step = np.array(scale, scale_dtype(scale))
     zero = np.asarray(zero_point, np.int64)
     want = (x.shape[axis],)
     if step.shape != want or zero.shape != want:

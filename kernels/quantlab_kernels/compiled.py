@@ -117,21 +117,21 @@ def lattice_histogram(x: Floats, exponent: int, first_bin: int, bins: int) -> Co
     return counts[:bins]
 
 
-def min_max_lattice(x: Floats, exponent: int, first_bin: int, bins: int) -> MinMaxLattice:
+def min_max_lattice(x: Floats, exponent: int, first_bin: int, bins: int, into: Counts | None = None) -> MinMaxLattice:
     """Twin of `reference.min_max_lattice`; wide bin numbers and values that vanish on scaling go to the definition."""
     checks.require_floats(x)
     factor, first, end = _lattice(x.dtype, exponent, first_bin, bins)
     values = _flat(x)
     if bins > loops.MOST_BINS or _vanishing(values, exponent):
-        return reference.min_max_lattice(x, exponent, first_bin, bins)
+        return reference.min_max_lattice(x, exponent, first_bin, bins, into)
+    counts = checks.counters(into, bins)
     single = values.astype(np.float32) if x.dtype == np.float16 else values
     keys = _keys(single.dtype)
-    counts = np.zeros(bins + 1, np.int64)
     bounds, nan_count, inf_count, fits = loops.min_max_lattice(
         single, single.view(keys.dtype), keys.limits, factor, first, end, counts
     )
     ends = bounds.view(single.dtype).astype(x.dtype, copy=False)
-    return MinMaxLattice(MinMax(ends[0], ends[1], nan_count, inf_count), counts[:bins] if fits else None)
+    return MinMaxLattice(MinMax(ends[0], ends[1], nan_count, inf_count), counts if fits else None)
 
 
 def _vanishing(x: Floats, exponent: int) -> bool:
@@ -234,65 +234,90 @@ def _doubt(edges: Floats, width: np.float64, factor: np.floating[Any]) -> float:
     return safety * float(info.epsneg) * edges.size * (3.0 + 2.0 * largest / float(width))
 
 
-def fake_quant(x: Floats, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int) -> Floats:
+def fake_quant(
+    x: Floats, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int, *, out: Floats | None = None
+) -> Floats:
     """Twin of `reference.fake_quant`."""
     checks.require_grid(x, qmin, qmax)
     if _by_table(x, scale):
         table = reference.fake_quant(_ALL_HALVES, scale, zero_point, qmin, qmax)
-        return table[np.ascontiguousarray(x).view(np.uint16)]
+        return checks.converted(table[np.ascontiguousarray(x).view(np.uint16)], x.dtype, out)
     if checks.scale_dtype(scale) == np.float16:
-        return reference.fake_quant(x, scale, zero_point, qmin, qmax)
-    return _fake_quant(x, (1, 1, x.size), np.asarray([scale], np.float32), np.asarray([zero_point]), qmin, qmax)
+        return reference.fake_quant(x, scale, zero_point, qmin, qmax, out=out)
+    return _fake_quant(x, (1, 1, x.size), np.asarray([scale], np.float32), np.asarray([zero_point]), qmin, qmax, out)
 
 
-def fake_quant_axis(x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, qmin: int, qmax: int) -> Floats:
+def fake_quant_axis(
+    x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, qmin: int, qmax: int, *, out: Floats | None = None
+) -> Floats:
     """Twin of `reference.fake_quant_axis`; a float16 scale is left to the definition."""
     checks.require_grid(x, qmin, qmax)
     step, zero, axis = checks.channels(x, scale, zero_point, axis)
     if step.dtype == np.float16:
-        return reference.fake_quant_axis(x, scale, zero_point, axis, qmin, qmax)
-    return _fake_quant(x, _channel_shape(x, axis), step, zero, qmin, qmax)
+        return reference.fake_quant_axis(x, scale, zero_point, axis, qmin, qmax, out=out)
+    return _fake_quant(x, _channel_shape(x, axis), step, zero, qmin, qmax, out)
 
 
 def _fake_quant(
-    x: Floats, shape: tuple[int, int, int], scale: Floats, zero_point: Integers, qmin: int, qmax: int
+    x: Floats,
+    shape: tuple[int, int, int],
+    scale: Floats,
+    zero_point: Integers,
+    qmin: int,
+    qmax: int,
+    out: Floats | None,
 ) -> Floats:
-    values = _contiguous(x, np.dtype(np.float32))
-    out = np.empty(x.shape, np.float32)
+    made = checks.memory(out if x.dtype == np.float32 else None, x.shape, np.dtype(np.float32))
+    values = checks.apart(_contiguous(x, np.dtype(np.float32)), out)
     low, high = np.float32(qmin), np.float32(qmax)
     zero = zero_point.astype(np.float32)
     if _narrow(shape):
         rows, steps, zeros = _columns(shape, scale, zero)
-        loops.fake_quant_columns(values.reshape(rows), out.reshape(rows), steps, zeros, low, high)
+        loops.fake_quant_columns(values.reshape(rows), made.reshape(rows), steps, zeros, low, high)
     else:
-        loops.fake_quant_rows(values.reshape(shape), out.reshape(shape), scale, zero, low, high)
-    return checks.converted(out, x.dtype)
+        loops.fake_quant_rows(values.reshape(shape), made.reshape(shape), scale, zero, low, high)
+    return checks.converted(made, x.dtype, out)
 
 
 def quantize(
-    x: Floats, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int, dtype: DTypeLike
+    x: Floats,
+    scale: float | np.floating[Any],
+    zero_point: int,
+    qmin: int,
+    qmax: int,
+    dtype: DTypeLike,
+    *,
+    out: Integers | None = None,
 ) -> Integers:
     """Twin of `reference.quantize`."""
     checks.require_grid(x, qmin, qmax)
     storage = checks.storage_dtype(dtype, qmin, qmax)
     if _by_table(x, scale):
         table = reference.quantize(_ALL_HALVES, scale, zero_point, qmin, qmax, storage)
-        return table[np.ascontiguousarray(x).view(np.uint16)]
+        return checks.converted(table[np.ascontiguousarray(x).view(np.uint16)], storage, out)
     if checks.scale_dtype(scale) == np.float16 and storage != np.int32:
-        return reference.quantize(x, scale, zero_point, qmin, qmax, storage)
-    return _quantize(x, (1, 1, x.size), np.asarray([scale]), np.asarray([zero_point]), qmin, qmax, storage)
+        return reference.quantize(x, scale, zero_point, qmin, qmax, storage, out=out)
+    return _quantize(x, (1, 1, x.size), np.asarray([scale]), np.asarray([zero_point]), qmin, qmax, storage, out)
 
 
 def quantize_axis(
-    x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, qmin: int, qmax: int, dtype: DTypeLike
+    x: Floats,
+    scale: Floats,
+    zero_point: ArrayLike,
+    axis: int,
+    qmin: int,
+    qmax: int,
+    dtype: DTypeLike,
+    *,
+    out: Integers | None = None,
 ) -> Integers:
     """Twin of `reference.quantize_axis`; a float16 scale is left to the definition."""
     checks.require_grid(x, qmin, qmax)
     storage = checks.storage_dtype(dtype, qmin, qmax)
     step, zero, axis = checks.channels(x, scale, zero_point, axis)
     if step.dtype == np.float16 and storage != np.int32:
-        return reference.quantize_axis(x, scale, zero_point, axis, qmin, qmax, storage)
-    return _quantize(x, _channel_shape(x, axis), step, zero, qmin, qmax, storage)
+        return reference.quantize_axis(x, scale, zero_point, axis, qmin, qmax, storage, out=out)
+    return _quantize(x, _channel_shape(x, axis), step, zero, qmin, qmax, storage, out)
 
 
 def _quantize(
@@ -303,45 +328,50 @@ def _quantize(
     qmin: int,
     qmax: int,
     storage: np.dtype[Any],
+    out: Integers | None,
 ) -> Integers:
     working: np.dtype[np.floating[Any]] = np.dtype(np.float64) if storage == np.int32 else np.dtype(np.float32)
-    values = _contiguous(x, working)
-    out = np.empty(x.shape, storage)
+    made = checks.memory(out, x.shape, storage)
+    values = checks.apart(_contiguous(x, working), out)
     low, high = working.type(qmin), working.type(qmax)
     step, zero = scale.astype(working), zero_point.astype(working)
     if _narrow(shape):
         rows, steps, zeros = _columns(shape, step, zero)
-        loops.quantize_columns(values.reshape(rows), out.reshape(rows), steps, zeros, low, high)
+        loops.quantize_columns(values.reshape(rows), made.reshape(rows), steps, zeros, low, high)
     else:
-        loops.quantize_rows(values.reshape(shape), out.reshape(shape), step, zero, low, high)
-    return out
+        loops.quantize_rows(values.reshape(shape), made.reshape(shape), step, zero, low, high)
+    return made
 
 
-def dequantize(q: Integers, scale: float | np.floating[Any], zero_point: int) -> Floats:
+def dequantize(q: Integers, scale: float | np.floating[Any], zero_point: int, *, out: Floats | None = None) -> Floats:
     """Twin of `reference.dequantize`."""
     checks.require_storage(q.dtype)
     step = np.asarray([scale], checks.scale_dtype(scale))
-    return _dequantize(q, (1, 1, q.size), step, np.asarray([zero_point]))
+    return _dequantize(q, (1, 1, q.size), step, np.asarray([zero_point]), out)
 
 
-def dequantize_axis(q: Integers, scale: Floats, zero_point: ArrayLike, axis: int) -> Floats:
+def dequantize_axis(
+    q: Integers, scale: Floats, zero_point: ArrayLike, axis: int, *, out: Floats | None = None
+) -> Floats:
     """Twin of `reference.dequantize_axis`."""
     checks.require_storage(q.dtype)
     step, zero, axis = checks.channels(q, scale, zero_point, axis)
-    return _dequantize(q, _channel_shape(q, axis), step, zero)
+    return _dequantize(q, _channel_shape(q, axis), step, zero, out)
 
 
-def _dequantize(q: Integers, shape: tuple[int, int, int], scale: Floats, zero_point: Integers) -> Floats:
-    values = np.ascontiguousarray(q)
-    out = np.empty(q.shape, np.float32)
+def _dequantize(
+    q: Integers, shape: tuple[int, int, int], scale: Floats, zero_point: Integers, out: Floats | None
+) -> Floats:
+    made = checks.memory(out if scale.dtype == np.float32 else None, q.shape, np.dtype(np.float32))
+    values = checks.apart(np.ascontiguousarray(q), out)
     step = np.asarray(scale, np.float32)
     zero = zero_point.astype(np.dtype(np.float64) if q.dtype == np.int32 else np.dtype(np.float32))
     if _narrow(shape):
         rows, steps, zeros = _columns(shape, step, zero)
-        loops.dequantize_columns(values.reshape(rows), out.reshape(rows), steps, zeros)
+        loops.dequantize_columns(values.reshape(rows), made.reshape(rows), steps, zeros)
     else:
-        loops.dequantize_rows(values.reshape(shape), out.reshape(shape), step, zero)
-    return checks.converted(out, scale.dtype)
+        loops.dequantize_rows(values.reshape(shape), made.reshape(shape), step, zero)
+    return checks.converted(made, scale.dtype, out)
 
 
 class _Keys:

@@ -31,20 +31,28 @@ _SLAB = 256
 
 
 def fake_quant_block(
-    x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, block_size: int, qmin: int, qmax: int
+    x: Floats,
+    scale: Floats,
+    zero_point: ArrayLike,
+    axis: int,
+    block_size: int,
+    qmin: int,
+    qmax: int,
+    *,
+    out: Floats | None = None,
 ) -> Floats:
     """Twin of `blocks.fake_quant_block`; a float16 scale is left to the definition."""
     step, zero, axis = blocks.checked(x, scale, zero_point, axis, block_size)
     checks.require_grid(x, qmin, qmax)
     if step.dtype == np.float16:
-        return blocks.fake_quant_block(x, scale, zero_point, axis, block_size, qmin, qmax)
-    source = np.ascontiguousarray(checks.converted(x, np.float32))
-    made = np.empty(x.shape, np.float32)
-    rows, grid = _shapes(x.shape, step.shape, axis)
+        return blocks.fake_quant_block(x, scale, zero_point, axis, block_size, qmin, qmax, out=out)
+    made = checks.memory(out if x.dtype == np.float32 else None, x.shape, np.dtype(np.float32))
+    source = checks.apart(np.ascontiguousarray(checks.converted(x, np.float32)), out)
+    rows, grid = _shapes(x.shape, step.shape, axis, block_size)
     steps, zeros = step.reshape(grid).copy(), zero.astype(np.float32).reshape(grid)
-    ends = np.float32(qmin), np.float32(qmax)
-    block_loops.fake_quant_blocks(source.reshape(rows), made.reshape(rows), steps, zeros, block_size, *ends)
-    return checks.converted(made, x.dtype)
+    loop = block_loops.fake_quant_lanes if len(rows) == 3 else block_loops.fake_quant_blocks
+    loop(source.reshape(rows), made.reshape(rows), steps, zeros, block_size, np.float32(qmin), np.float32(qmax))
+    return checks.converted(made, x.dtype, out)
 
 
 def quantize_block(
@@ -56,42 +64,54 @@ def quantize_block(
     qmin: int,
     qmax: int,
     dtype: DTypeLike,
+    *,
+    out: Integers | None = None,
 ) -> Integers:
     """Twin of `blocks.quantize_block`; a float16 scale is left to the definition."""
     storage = checks.storage_dtype(dtype, qmin, qmax)
     step, zero, axis = blocks.checked(x, scale, zero_point, axis, block_size)
     checks.require_grid(x, qmin, qmax)
     if step.dtype == np.float16 and storage != np.int32:
-        return blocks.quantize_block(x, scale, zero_point, axis, block_size, qmin, qmax, dtype)
+        return blocks.quantize_block(x, scale, zero_point, axis, block_size, qmin, qmax, dtype, out=out)
     working: np.dtype[np.floating[Any]] = np.dtype(np.float64 if storage == np.int32 else np.float32)
-    source = np.ascontiguousarray(checks.converted(x, working))
-    made = np.empty(x.shape, storage)
-    rows, grid = _shapes(x.shape, step.shape, axis)
+    made = checks.memory(out, x.shape, storage)
+    source = checks.apart(np.ascontiguousarray(checks.converted(x, working)), out)
+    rows, grid = _shapes(x.shape, step.shape, axis, block_size)
     steps, zeros = step.astype(working).reshape(grid), zero.astype(working).reshape(grid)
-    ends = working.type(qmin), working.type(qmax)
-    block_loops.quantize_blocks(source.reshape(rows), made.reshape(rows), steps, zeros, block_size, *ends)
+    loop = block_loops.quantize_lanes if len(rows) == 3 else block_loops.quantize_blocks
+    loop(source.reshape(rows), made.reshape(rows), steps, zeros, block_size, working.type(qmin), working.type(qmax))
     return made
 
 
-def dequantize_block(q: Integers, scale: Floats, zero_point: ArrayLike, axis: int, block_size: int) -> Floats:
+def dequantize_block(
+    q: Integers, scale: Floats, zero_point: ArrayLike, axis: int, block_size: int, *, out: Floats | None = None
+) -> Floats:
     """Twin of `blocks.dequantize_block`."""
     checks.require_storage(q.dtype)
     step, zero, axis = blocks.checked(q, scale, zero_point, axis, block_size)
-    made = np.empty(q.shape, np.float32)
-    rows, grid = _shapes(q.shape, step.shape, axis)
+    made = checks.memory(out if step.dtype == np.float32 else None, q.shape, np.dtype(np.float32))
+    rows, grid = _shapes(q.shape, step.shape, axis, block_size)
     steps = step.astype(np.float32).reshape(grid)
     zeros = zero.astype(np.float64 if q.dtype == np.int32 else np.float32).reshape(grid)
-    source = np.ascontiguousarray(q).reshape(rows)
-    block_loops.dequantize_blocks(source, made.reshape(rows), steps, zeros, block_size)
-    return checks.converted(made, step.dtype)
+    source = checks.apart(np.ascontiguousarray(q), out).reshape(rows)
+    loop = block_loops.dequantize_lanes if len(rows) == 3 else block_loops.dequantize_blocks
+    loop(source, made.reshape(rows), steps, zeros, block_size)
+    return checks.converted(made, step.dtype, out)
 
 
 def _shapes(
-    shape: tuple[int, ...], scale_shape: tuple[int, ...], axis: int
-) -> tuple[tuple[int, int], tuple[int, int, int]]:
-    """Return (outer, C * inner) of an array and (outer, blocks, inner) of its scales; an empty one has no outer."""
+    shape: tuple[int, ...], scale_shape: tuple[int, ...], axis: int, block_size: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes for the loops over blocks, (outer, C * inner) and (outer, blocks, inner) for the scales.
+
+    Where every block is a row of whole lanes, those for the loops over lanes: (outer, C / LANES, LANES) and (outer,
+    blocks). An empty array has no outer.
+    """
     outer, inner = 0 if 0 in shape else math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
-    return (outer, shape[axis] * inner), (outer, scale_shape[axis], inner)
+    count, lanes = shape[axis], block_loops.LANES
+    if inner == 1 and count % lanes == 0 and block_size % lanes == 0:
+        return (outer, count // lanes, lanes), (outer, scale_shape[axis])
+    return (outer, count * inner), (outer, scale_shape[axis], inner)
 
 
 def quantize_pack_4bit(weight: Floats, block_size: int, symmetric: bool) -> Packed4Bit:

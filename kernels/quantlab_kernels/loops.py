@@ -14,6 +14,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from quantlab_kernels.prefetch import prefetch
+
 F = TypeVar("F", bound=Callable[..., object])
 Array = NDArray[Any]
 
@@ -25,6 +27,8 @@ MOST_BINS = 2**16 - 1
 """So many bins have numbers of 16 bits, and there is one left for what is in no bin."""
 EDGE_BLOCK = 256
 """The same as `BLOCK` where rare elements need a second look: small enough that most blocks have none."""
+LINE = 64
+"""Bytes that come into the cache at a time."""
 
 
 def machine_code(function: F) -> F:
@@ -130,20 +134,19 @@ def counters(elements: int, columns: int) -> Array:
 
 
 @machine_code
-def tally(bin_of: Array, counts: Array, total: Array) -> None:
-    """Add one to the count of every bin number, in `counts` if it has any columns, else in `total`.
+def tally(bin_of: Array, counts: Array, x: Array, ahead: int) -> None:
+    """Add one to the count of every bin number, in four rows; meanwhile ask for as many elements of x from `ahead` on.
 
     Equal neighbours, such as the zeros of a Relu, would wait for each other's store; four private rows let them pass,
     and 16 bits keep the rows of 4,096 bins in the first-level cache. Four bin numbers are loaded as one 64-bit word.
     """
-    if counts.size == 0:
-        for i in range(bin_of.size):
-            total[np.uint64(bin_of[np.uint64(i)])] += 1
-        return
     first, second, third, fourth = counts[0], counts[1], counts[2], counts[3]
     whole = bin_of.size // 4
     words, mask = bin_of[: 4 * whole].view(np.uint64), np.uint64(0xFFFF)
+    rest_of_line = LINE // (4 * x.itemsize) - 1
     for i in range(whole):
+        if i & rest_of_line == 0:
+            prefetch(x, np.uint64(ahead + 4 * i))
         word = words[np.uint64(i)]
         first[word & mask] += 1
         second[(word >> np.uint64(16)) & mask] += 1
@@ -154,14 +157,26 @@ def tally(bin_of: Array, counts: Array, total: Array) -> None:
 
 
 @machine_code
-def scatter(bin_of: Array, counts: Array) -> None:
-    """Add one to the count of every bin number; `counts` has four rows, for the reason that `tally` has.
+def tally_few(bin_of: Array, total: Array) -> None:
+    """Add one to the count of every bin number; what is in no bin has one behind the last and is left out."""
+    for i in range(bin_of.size):
+        number = np.uint64(bin_of[np.uint64(i)])
+        if number < np.uint64(total.size):
+            total[number] += 1
+
+
+@machine_code
+def scatter(bin_of: Array, counts: Array, x: Array, ahead: int) -> None:
+    """Add one to the count of every bin number; rows and `ahead` are those of `tally`.
 
     Blocks of few elements, and data that comes as codes, gain nothing from 16-bit counters.
     """
     first, second, third, fourth = counts[0], counts[1], counts[2], counts[3]
     whole = bin_of.size // 4
+    rest_of_line = LINE // (4 * x.itemsize) - 1
     for i in range(whole):
+        if i & rest_of_line == 0:
+            prefetch(x, np.uint64(ahead + 4 * i))
         j = np.uint64(4 * i)
         first[np.uint64(bin_of[j])] += 1
         second[np.uint64(bin_of[j + np.uint64(1)])] += 1
@@ -173,11 +188,11 @@ def scatter(bin_of: Array, counts: Array) -> None:
 
 @machine_code
 def empty(counts: Array, total: Array) -> None:
-    """Move the counts of all rows into `total`."""
+    """Move the counts of all rows into `total`; a last column for what is in no bin may be missing there."""
     for row in range(counts.shape[0]):
-        for i in range(counts.shape[1]):
+        for i in range(min(counts.shape[1], total.size)):
             total[i] += counts[row, i]
-            counts[row, i] = 0
+        counts[row, :] = 0
 
 
 @machine_code
@@ -196,7 +211,10 @@ def lattice_counts(x: Array, factor: Any, first: Any, end: Any, total: Array) ->
             number = np.floor(type(factor)(block[i]) * factor)
             inside = (number >= first) & (number < end)
             bin_of[i] = np.uint16(np.int32(number - first) if inside else left_out)
-        tally(bin_of[: block.size], counts, total)
+        if counts.size > 0:
+            tally(bin_of[: block.size], counts, x, start + BLOCK)
+        else:
+            tally_few(bin_of[: block.size], total)
     empty(counts, total)
 
 
@@ -204,22 +222,26 @@ def lattice_counts(x: Array, factor: Any, first: Any, end: Any, total: Array) ->
 def min_max_lattice(
     x: Array, bits: Array, limits: Array, factor: Any, first: Any, end: Any, total: Array
 ) -> tuple[Array, int, int, bool]:
-    """Return what `min_max` does and whether the lattice holds everything finite; if so, `total` has the counts.
+    """Return what `min_max` does and whether the lattice holds everything finite; if so, `total` (bins) grows by it.
 
-    `total` and the bins are those of `lattice_counts`. As soon as a finite element is known to lie outside, the counts
-    are given up and the rest of the pass looks for extremes alone.
+    `factor`, `first` and `end` are those of `lattice_counts`. Bin numbers of a few elements are all kept until it is
+    known that they count, which spares work for every bin. Of many, as soon as a finite element is known to lie
+    outside, the counts are given up and the rest of the pass looks for extremes alone.
     """
     shift, mask, top, bottom = limits[0], limits[1], limits[2], limits[3]
     lo, hi = top, bottom
-    bins = total.size - 1
-    counts, bin_of = counters(x.size, total.size), np.empty(BLOCK, np.uint16)
+    bins = total.size
+    counts = counters(x.size, bins + 1)
+    few = counts.size == 0
+    flushed = np.zeros(bins if x.size > FLUSH and not few else 0, np.int64)
+    size = max(x.size, 1) if few else BLOCK
+    bin_of = np.empty(size, np.uint16)
     left_out = np.int32(bins)
-    whole = True
-    for start in range(0, x.size, BLOCK):
-        if start % FLUSH == 0:
-            empty(counts, total)
-        block = x[start : start + BLOCK]
-        words = bits[start : start + BLOCK]
+    for start in range(0, x.size, size):
+        if start % FLUSH == 0 and start > 0:
+            empty(counts, flushed)
+        block = x[start : start + size]
+        words = bits[start : start + size]
         for i in range(block.size):
             key = np.bitwise_xor(words[i], np.bitwise_and(np.right_shift(words[i], shift), mask))
             lo = np.minimum(lo, key)
@@ -227,16 +249,28 @@ def min_max_lattice(
             number = np.floor(type(factor)(block[i]) * factor)
             inside = (number >= first) & (number < end)
             bin_of[i] = np.uint16(np.int32(number - first) if inside else left_out)
-        tally(bin_of[: block.size], counts, total)
-        outside = total[bins] > 0 or (counts.size > 0 and counts[:, bins].any())
-        if outside and lo > bottom and hi < top:
-            lo, hi = key_extremes(bits[start + block.size :], shift, mask, lo, hi)
-            whole = False
-            break
-    empty(counts, total)
+        if not few:
+            tally(bin_of[: block.size], counts, x, start + size)
+            if counts[:, bins].any() and lo > bottom and hi < top:
+                lo, hi = key_extremes(bits[start + block.size :], shift, mask, lo, hi)
+                break
     found = np.empty(2, limits.dtype)
     nans, infs = bounds(bits, limits, lo, hi, found)
-    return found, nans, infs, whole and total[bins] == nans + infs
+    whole = nans + infs == x.size or lattice_holds(found.view(x.dtype), factor, first, end)
+    if whole and few:
+        tally_few(bin_of[: x.size], total)
+    elif whole:
+        empty(counts, total)
+        for i in range(flushed.size):
+            total[i] += flushed[i]
+    return found, nans, infs, whole
+
+
+@machine_code
+def lattice_holds(ends: Array, factor: Any, first: Any, end: Any) -> Any:
+    """Say whether the bins of both ends, and so of all between, are on the lattice."""
+    lo, hi = np.floor(type(factor)(ends[0]) * factor), np.floor(type(factor)(ends[1]) * factor)
+    return (lo >= first) & (hi < end)
 
 
 @machine_code
@@ -293,13 +327,13 @@ def edge_counts(
             for i in range(block.size):
                 if bin_of[i] < 0:
                     bin_of[i] = exact_bin(block[i], edges, width)
-        scatter(bin_of[: block.size], counts)
+        scatter(bin_of[: block.size], counts, x, start + EDGE_BLOCK)
 
 
 @machine_code
 def code_counts(codes: Array, counts: Array) -> None:
     """Count 16-bit codes into `counts` (4, 65536)."""
-    scatter(codes, counts)
+    scatter(codes, counts, codes, 0)
 
 
 @machine_code

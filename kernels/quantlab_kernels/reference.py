@@ -26,6 +26,7 @@ from quantlab_kernels.checks import (
     Integers,
     channels,
     converted,
+    counters,
     outside_lattice,
     require_floats,
     require_lattice,
@@ -192,7 +193,7 @@ def lattice_histogram(x: Floats, exponent: int, first_bin: int, bins: int) -> Co
     return counts
 
 
-def min_max_lattice(x: Floats, exponent: int, first_bin: int, bins: int) -> MinMaxLattice:
+def min_max_lattice(x: Floats, exponent: int, first_bin: int, bins: int, into: Counts | None = None) -> MinMaxLattice:
     """Find `min_max`, and count as `lattice_histogram` does if the given bins hold everything finite.
 
     Args:
@@ -200,13 +201,16 @@ def min_max_lattice(x: Floats, exponent: int, first_bin: int, bins: int) -> MinM
         exponent: Bins are 2**exponent wide, in units of x; -1022..1022.
         first_bin: Number of the first bin.
         bins: How many bins.
+        into: Counters of shape (bins,), writeable contiguous int64, to which the counts are added if they fit; None
+            for new ones.
 
     Returns:
-        `MinMaxLattice(ends, counts)`; `counts` is None where a finite element lies outside the bins.
+        `MinMaxLattice(ends, counts)`; `counts` is `into` where that is given, and None where a finite element lies
+        outside the bins, which leaves `into` as it was.
 
     Raises:
         TypeError: `x` is not a float array.
-        ValueError: The lattice is not representable.
+        ValueError: The lattice is not representable, or `into` is not as asked for.
 
     Example:
         >>> x = np.array([0.0, 0.4, 0.5], np.float32)
@@ -217,12 +221,14 @@ def min_max_lattice(x: Floats, exponent: int, first_bin: int, bins: int) -> MinM
     """
     require_floats(x)
     require_lattice(exponent, first_bin, bins)
+    counts = counters(into, bins)
     ends = min_max(x)
     # A bin number grows with its element: the ends tell of all.
     number = _lattice_numbers(np.array([ends.lo, ends.hi]), exponent)
     if number.size and not (number[0] >= first_bin and number[1] < first_bin + bins):
         return MinMaxLattice(ends, None)
-    return MinMaxLattice(ends, lattice_histogram(x, exponent, first_bin, bins))
+    counts += lattice_histogram(x, exponent, first_bin, bins)
+    return MinMaxLattice(ends, counts)
 
 
 def _lattice_numbers(x: Floats, exponent: int) -> NDArray[np.float64]:
@@ -267,7 +273,9 @@ def histogram(x: Floats, lo: float, hi: float, bins: int) -> Counts:
     return counts.astype(np.int64, copy=False)
 
 
-def fake_quant(x: Floats, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int) -> Floats:
+def fake_quant(
+    x: Floats, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int, *, out: Floats | None = None
+) -> Floats:
     """Quantize and dequantize at once: (clip(rint(x / s) + z, qmin, qmax) - z) * s.
 
     Special values follow `quantize`, and so does every grid of up to 24 bits; a wider one is rounded to float32.
@@ -278,13 +286,15 @@ def fake_quant(x: Floats, scale: float | np.floating[Any], zero_point: int, qmin
         zero_point: Integer that stands for 0.0.
         qmin: Smallest integer of the grid.
         qmax: Largest integer of the grid.
+        out: Memory for the result: writeable, contiguous, of the shape and dtype of x; None for new memory. It may
+            be x itself.
 
     Returns:
         Array of the shape and dtype of x.
 
     Raises:
         TypeError: `x` is not a float array.
-        ValueError: qmin is above qmax.
+        ValueError: qmin is above qmax, or `out` is not as asked for.
 
     Example:
         >>> fake_quant(np.array([0.3, 0.25, 9.0], np.float32), 0.5, 0, -8, 7).tolist()
@@ -292,10 +302,12 @@ def fake_quant(x: Floats, scale: float | np.floating[Any], zero_point: int, qmin
     """
     step = np.asarray(scale, scale_dtype(scale))
     zero = np.asarray(zero_point, np.int64)
-    return converted(values(levels(x, step, zero, qmin, qmax), step, zero), x.dtype)
+    return converted(values(levels(x, step, zero, qmin, qmax), step, zero), x.dtype, out)
 
 
-def fake_quant_axis(x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, qmin: int, qmax: int) -> Floats:
+def fake_quant_axis(
+    x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, qmin: int, qmax: int, *, out: Floats | None = None
+) -> Floats:
     """Fake-quantize with one scale and zero point per channel.
 
     Args:
@@ -305,21 +317,30 @@ def fake_quant_axis(x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, 
         axis: The axis of the channels; negative counts from the last.
         qmin: Smallest integer of the grid.
         qmax: Largest integer of the grid.
+        out: Memory for the result: writeable, contiguous, of the shape and dtype of x; None for new memory. It may
+            be x itself.
 
     Returns:
         Array of the shape and dtype of x.
 
     Raises:
         TypeError: `x` is not a float array.
-        ValueError: `scale` or `zero_point` does not have shape (C,), or qmin is above qmax.
+        ValueError: `scale` or `zero_point` does not have shape (C,), qmin is above qmax, or `out` is not as asked for.
         numpy.exceptions.AxisError: `axis` is out of range.
     """
     step, zero = _along(x, scale, zero_point, axis)
-    return converted(values(levels(x, step, zero, qmin, qmax), step, zero), x.dtype)
+    return converted(values(levels(x, step, zero, qmin, qmax), step, zero), x.dtype, out)
 
 
 def quantize(
-    x: Floats, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int, dtype: DTypeLike
+    x: Floats,
+    scale: float | np.floating[Any],
+    zero_point: int,
+    qmin: int,
+    qmax: int,
+    dtype: DTypeLike,
+    *,
+    out: Integers | None = None,
 ) -> Integers:
     """Quantize one tensor: clip(rint(x / s) + z, qmin, qmax), bit-equal to onnxruntime 1.31.1's QuantizeLinear.
 
@@ -342,13 +363,14 @@ def quantize(
         qmin: Smallest integer of the grid; 4-bit grids are narrower than their storage.
         qmax: Largest integer of the grid.
         dtype: Storage: int8, uint8, int16, uint16 or int32.
+        out: Memory for the result: writeable, contiguous, of the shape of x and the given dtype; None for new memory.
 
     Returns:
         Array of the shape of x and the given dtype.
 
     Raises:
         TypeError: `x` is not a float array, or `dtype` is not one of the five.
-        ValueError: qmin is above qmax, or the dtype cannot store both.
+        ValueError: qmin is above qmax, the dtype cannot store both, or `out` is not as asked for.
 
     Example:
         >>> quantize(np.array([0.25, 0.75, -9.0], np.float32), 0.5, 0, -8, 7, np.int8).tolist()
@@ -356,11 +378,19 @@ def quantize(
     """
     storage = storage_dtype(dtype, qmin, qmax)
     step = np.asarray(scale, np.dtype(np.float64) if storage == np.int32 else scale_dtype(scale))
-    return levels(x, step, np.asarray(zero_point, np.int64), qmin, qmax).astype(storage)
+    return converted(levels(x, step, np.asarray(zero_point, np.int64), qmin, qmax), storage, out)
 
 
 def quantize_axis(
-    x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, qmin: int, qmax: int, dtype: DTypeLike
+    x: Floats,
+    scale: Floats,
+    zero_point: ArrayLike,
+    axis: int,
+    qmin: int,
+    qmax: int,
+    dtype: DTypeLike,
+    *,
+    out: Integers | None = None,
 ) -> Integers:
     """Quantize with one scale and zero point per channel, by the rules of `quantize`.
 
@@ -372,22 +402,23 @@ def quantize_axis(
         qmin: Smallest integer of the grid.
         qmax: Largest integer of the grid.
         dtype: Storage: int8, uint8, int16, uint16 or int32.
+        out: Memory for the result: writeable, contiguous, of the shape of x and the given dtype; None for new memory.
 
     Returns:
         Array of the shape of x and the given dtype.
 
     Raises:
         TypeError: `x` is not a float array, or `dtype` is not one of the five.
-        ValueError: A shape is not (C,), qmin is above qmax, or the dtype cannot store both.
+        ValueError: A shape is not (C,), qmin is above qmax, the dtype cannot store both, or `out` is not as asked for.
         numpy.exceptions.AxisError: `axis` is out of range.
     """
     storage = storage_dtype(dtype, qmin, qmax)
     step, zero = _along(x, scale, zero_point, axis)
     step = step.astype(np.float64) if storage == np.int32 else step
-    return levels(x, step, zero, qmin, qmax).astype(storage)
+    return converted(levels(x, step, zero, qmin, qmax), storage, out)
 
 
-def dequantize(q: Integers, scale: float | np.floating[Any], zero_point: int) -> Floats:
+def dequantize(q: Integers, scale: float | np.floating[Any], zero_point: int, *, out: Floats | None = None) -> Floats:
     """Turn integers back into values, (q - z) * s, bit-equal to onnxruntime 1.31.1's DequantizeLinear.
 
     The difference is exact, becomes float32, and is multiplied in float32; a float16 result is rounded once more.
@@ -396,22 +427,28 @@ def dequantize(q: Integers, scale: float | np.floating[Any], zero_point: int) ->
         q: Array of any shape, int8, uint8, int16, uint16 or int32.
         scale: Step of the grid.
         zero_point: Integer that stands for 0.0.
+        out: Memory for the result: writeable, contiguous, of the shape of q and the dtype of the result; None for new
+            memory.
 
     Returns:
         Array of the shape of q: float16 where scale is a `numpy.float16`, else float32.
 
     Raises:
         TypeError: `q` is not of one of the five dtypes.
+        ValueError: `out` is not as asked for.
 
     Example:
         >>> dequantize(np.array([-8, 1], np.int8), 0.5, 0).tolist()
         [-4.0, 0.5]
     """
     require_storage(q.dtype)
-    return values(q, np.asarray(scale, scale_dtype(scale)), np.asarray(zero_point, np.int64))
+    step = np.asarray(scale, scale_dtype(scale))
+    return converted(values(q, step, np.asarray(zero_point, np.int64)), step.dtype, out)
 
 
-def dequantize_axis(q: Integers, scale: Floats, zero_point: ArrayLike, axis: int) -> Floats:
+def dequantize_axis(
+    q: Integers, scale: Floats, zero_point: ArrayLike, axis: int, *, out: Floats | None = None
+) -> Floats:
     """Turn integers back into values with one scale and zero point per channel, as `dequantize` does.
 
     Args:
@@ -419,17 +456,20 @@ def dequantize_axis(q: Integers, scale: Floats, zero_point: ArrayLike, axis: int
         scale: Steps of shape (C,), float32 or float16.
         zero_point: Integers of shape (C,).
         axis: The axis of the channels; negative counts from the last.
+        out: Memory for the result: writeable, contiguous, of the shape of q and the dtype of the result; None for new
+            memory.
 
     Returns:
         Array of the shape of q and the dtype of scale.
 
     Raises:
         TypeError: `q` is not of one of the five dtypes.
-        ValueError: `scale` or `zero_point` does not have shape (C,).
+        ValueError: `scale` or `zero_point` does not have shape (C,), or `out` is not as asked for.
         numpy.exceptions.AxisError: `axis` is out of range.
     """
     require_storage(q.dtype)
-    return values(q, *_along(q, scale, zero_point, axis))
+    step, zero = _along(q, scale, zero_point, axis)
+    return converted(values(q, step, zero), step.dtype, out)
 
 
 def _along(x: NDArray[Any], scale: Floats, zero_point: ArrayLike, axis: int) -> tuple[Floats, NDArray[np.int64]]:

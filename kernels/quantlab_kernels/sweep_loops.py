@@ -50,11 +50,12 @@ def add_products(left: Array, right: Array, sums: Array) -> None:
 
 @machine_code
 def cut_table(x: Array, below: Array, above: Array, bins: int) -> Array:
-    """Return (2, bins + 1, 3), for F and for G: in row k the first point in bin k or behind it, and X' and W' there.
+    """Return (2, bins + 1, 4), for F and for G: in row k the first point in bin k or behind it, and X' and W' there.
 
-    Bin 0 is that of the first point. F(c) = c W - X is X' - c W' for X' = -X and W' = -W.
+    Bin 0 is that of the first point. F(c) = c W - X is X' - c W' for X' = -X and W' = -W. The last column is empty: a
+    row of four numbers begins at a shifted row number and never lies in two cache lines.
     """
-    table = np.empty((2, bins + 1, 3))
+    table = np.zeros((2, bins + 1, 4))
     start = np.floor(x[0]) if x.size else 0.0
     j = 0
     for k in range(bins + 1):
@@ -79,7 +80,7 @@ def cut_sums(
     out: Array,
 ) -> None:
     """Write the sum over the cuts of each grid, of F up to cut number `pivot` and of G from there on."""
-    tables = cut_table(x, below, above, bins)
+    tables = cut_table(x, below, above, bins).reshape(2, 4 * (bins + 1))
     start = np.floor(x[0]) if x.size else 0.0
     cuts, bin_of = np.empty(CUTS), np.empty(CUTS, np.int32)
     last = np.float64(bins)
@@ -94,9 +95,9 @@ def cut_sums(
                 bin_of[i] = np.int32(min(max(np.floor(cuts[i]) - start, 0.0), last))
             for i in range(size):
                 cut = cuts[np.uint64(i)]
-                k = np.uint64(bin_of[np.uint64(i)])
+                k = np.uint64(bin_of[np.uint64(i)]) << np.uint64(2)
                 # The point of this bin, if it has one, may lie below the cut.
-                k += np.uint64(table[k, np.uint64(0)] < cut)
-                total += table[k, np.uint64(1)] - cut * table[k, np.uint64(2)]
+                k += np.uint64(table[k] < cut) << np.uint64(2)
+                total += table[k + np.uint64(1)] - cut * table[k + np.uint64(2)]
             begin += size
         out[t] = total

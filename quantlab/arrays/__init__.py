@@ -23,6 +23,7 @@ from quantlab.arrays.float8 import float8_levels
 from quantlab.arrays.metrics import cosine, mse, ratio_from_db, sqnr, sqnr_from_powers
 from quantlab.arrays.packing import pack, unpack
 from quantlab.arrays.qparams import Degenerate, QParams, Range, include_zero, qparams_from_range, stack_ranges
+from quantlab.arrays.restricted import restricted_qparams
 from quantlab.arrays.spec import QuantSpec
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "qparams_from_range",
     "quantize",
     "ratio_from_db",
+    "restricted_qparams",
     "sqnr",
     "sqnr_from_powers",
     "stack_ranges",

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from quantlab.arrays.dtypes import DType
 from quantlab.arrays.spec import QuantSpec
 from quantlab.errors import RangeError
 
@@ -26,10 +28,21 @@ Array = npt.NDArray[Any]
 Degenerate = Literal["natural", "onnxruntime"]
 
 
+# A model may have tens of thousands of grids of one number each, and NumPy takes ten times as long for one number as
+# Python does: the checks below look at single numbers first.
+
+_SMALLEST_NORMAL = {np.dtype(kind): float(np.finfo(kind).tiny) for kind in (np.float16, np.float32, np.float64)}
+"""The types that ranges and scales may have; below these numbers they lose precision."""
+
+
 def _frozen(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> Array:
     copy = np.array(array, dtype=dtype)
-    copy.flags.writeable = False
+    copy.setflags(write=False)
     return copy
+
+
+def _all(good: npt.NDArray[np.bool_]) -> bool:
+    return bool(np.count_nonzero(good) == good.size)
 
 
 def _place(index: int, shape: tuple[int, ...]) -> str:
@@ -58,17 +71,20 @@ class Range:
     def __post_init__(self) -> None:
         lo, hi = np.asarray(self.lo), np.asarray(self.hi)
         common = lo.dtype if lo.dtype == hi.dtype else np.result_type(lo, hi)
-        if common not in (np.float16, np.float32, np.float64):
+        if common not in _SMALLEST_NORMAL:
             common = np.dtype(np.float64)
-        object.__setattr__(self, "lo", _frozen(lo, common))
-        object.__setattr__(self, "hi", _frozen(hi, common))
+        lo, hi = _frozen(lo, common), _frozen(hi, common)
+        object.__setattr__(self, "lo", lo)
+        object.__setattr__(self, "hi", hi)
         if lo.shape != hi.shape:
             raise RangeError(f"a range needs two ends of one shape, got {lo.shape} and {hi.shape}")
-        good = np.isfinite(self.lo) & np.isfinite(self.hi) & (self.lo <= self.hi)
-        if not good.all():
+        if lo.ndim == 0 and -inf < lo.item() <= hi.item() < inf:
+            return
+        good = np.isfinite(lo) & np.isfinite(hi) & (lo <= hi)
+        if not _all(good):
             bad = np.flatnonzero(~good)
             where = f" of {_place(bad[0], lo.shape)}" if lo.ndim else ""
-            ends = f"[{np.ravel(self.lo)[bad[0]]}, {np.ravel(self.hi)[bad[0]]}]"
+            ends = f"[{np.ravel(lo)[bad[0]]}, {np.ravel(hi)[bad[0]]}]"
             raise RangeError(f"range {ends}{where} must be finite with its lower end first")
 
     @property
@@ -110,29 +126,15 @@ class QParams:
     def __post_init__(self) -> None:
         scale = _frozen(self.scale)
         raw = np.asarray(self.zero_point)
-        if scale.dtype not in (np.float16, np.float32, np.float64):
+        if scale.dtype not in _SMALLEST_NORMAL:
             raise RangeError(f"a scale must be a float array, got {scale.dtype}")
         if scale.shape != raw.shape or not self.spec.fits(scale.shape):
             wanted = "vectors of one length" if self.spec.per_channel else "scalars"
             wanted = wanted if self.spec.block_size is None else "arrays of one shape with that axis"
             raise RangeError(f"scale {scale.shape} and zero point {raw.shape} must both be {wanted} for {self.spec}")
-        limits = self.spec.dtype
-        good = np.isfinite(scale) & (scale > 0)
-        if not good.all():
-            bad = np.flatnonzero(~good)
-            value, place = np.ravel(scale)[bad[0]], _place(bad[0], scale.shape)
-            raise RangeError(f"scale {value} ({place}) must be positive and finite")
-        good = (raw >= limits.qmin) & (raw <= limits.qmax)
-        if not good.all():
-            bad = np.flatnonzero(~good)
-            value, place = np.ravel(raw)[bad[0]], _place(bad[0], raw.shape)
-            raise RangeError(f"zero point {value} ({place}) must lie in {limits.qmin}..{limits.qmax}")
-        if limits.is_float and raw.any():
-            raise RangeError(
-                f"a grid of {limits} has no zero point: give 0, got {np.ravel(raw)[np.ravel(raw) != 0][0]}"
-            )
+        _check_numbers(scale, raw, self.spec.dtype)
         object.__setattr__(self, "scale", scale)
-        object.__setattr__(self, "zero_point", _frozen(raw, limits.storage))
+        object.__setattr__(self, "zero_point", _frozen(raw, self.spec.dtype.storage))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, QParams):
@@ -153,6 +155,23 @@ class QParams:
         return Range((self.spec.dtype.qmin - zero) * scale, (self.spec.dtype.qmax - zero) * scale)
 
 
+def _check_numbers(scale: Array, raw: Array, limits: DType) -> None:
+    if not limits.is_float and scale.ndim == 0 and 0 < scale.item() < inf and limits.qmin <= raw.item() <= limits.qmax:
+        return
+    good = np.isfinite(scale) & (scale > 0)
+    if not _all(good):
+        bad = np.flatnonzero(~good)
+        value, place = np.ravel(scale)[bad[0]], _place(bad[0], scale.shape)
+        raise RangeError(f"scale {value} ({place}) must be positive and finite")
+    good = (raw >= limits.qmin) & (raw <= limits.qmax)
+    if not _all(good):
+        bad = np.flatnonzero(~good)
+        value, place = np.ravel(raw)[bad[0]], _place(bad[0], raw.shape)
+        raise RangeError(f"zero point {value} ({place}) must lie in {limits.qmin}..{limits.qmax}")
+    if limits.is_float and raw.any():
+        raise RangeError(f"a grid of {limits} has no zero point: give 0, got {np.ravel(raw)[np.ravel(raw) != 0][0]}")
+
+
 def include_zero(values: Range, min_real_range: float | None = None) -> Range:
     """Widen a range so that it contains 0, and optionally so that it has a least width.
 
@@ -163,11 +182,16 @@ def include_zero(values: Range, min_real_range: float | None = None) -> Range:
     Returns:
         The widened range, in the type of `values`.
     """
-    lo = np.minimum(values.lo, values.dtype.type(0))
-    hi = np.maximum(values.hi, values.dtype.type(0))
+    return Range(*_around_zero(values, min_real_range))
+
+
+def _around_zero(values: Range, min_real_range: float | None) -> tuple[Array, Array]:
+    kind = values.dtype.type
+    lo = np.minimum(values.lo, kind(0))
+    hi = np.maximum(values.hi, kind(0))
     if min_real_range is not None:
-        hi = np.maximum(hi, lo + values.dtype.type(min_real_range))
-    return Range(lo, hi)
+        hi = np.maximum(hi, lo + kind(min_real_range))
+    return lo, hi
 
 
 def qparams_from_range(
@@ -203,8 +227,7 @@ def qparams_from_range(
     """
     if not spec.fits(values.lo.shape):
         raise RangeError(f"a range of shape {values.lo.shape} does not fit a grid that is {spec}")
-    values = include_zero(values, min_real_range)
-    lo, hi = values.lo, values.hi
+    lo, hi = _around_zero(values, min_real_range)
     if spec.symmetric:
         hi = np.maximum(np.abs(lo), np.abs(hi))
         lo = -hi
@@ -213,24 +236,26 @@ def qparams_from_range(
         step = (hi64 - lo64) / np.float64(spec.qmax - spec.qmin)
     scale = _round_step(step, values.dtype, degenerate)
     tiny = scale == 0
-    divisor = np.where(tiny, 1.0, step)
-    middle = np.rint((spec.qmin + spec.qmax) / 2.0)
-    zero_point = np.full_like(step, middle) if spec.symmetric else np.rint(spec.qmin - lo64 / divisor)
-    if degenerate == "onnxruntime":
+    if too_narrow := np.count_nonzero(tiny):
+        step, scale = np.where(tiny, 1.0, step), np.where(tiny, values.dtype.type(1), scale)
+    if spec.symmetric:
+        zero_point = np.full(step.shape, round((spec.qmin + spec.qmax) / 2))
+    else:
+        zero_point = np.rint(spec.qmin - lo64 / step)
+    if too_narrow and degenerate == "onnxruntime":
         zero_point = np.where(tiny, 0.0, zero_point)
-    scale = np.where(tiny, values.dtype.type(1), scale)
     return QParams(scale=scale, zero_point=zero_point.astype(np.int64), spec=spec)
 
 
 def _round_step(step: Array, dtype: np.dtype[Any], degenerate: Degenerate) -> Array:
     """Round a float64 step to the scale's type; 0 marks a range that is too narrow for a scale."""
-    info = np.finfo(dtype)
+    smallest = _SMALLEST_NORMAL[dtype]
     if dtype == np.float16 and degenerate == "natural":
         # float16 has few normal numbers below 6.1e-05: the subnormal ones are used too, rounded up so as not to clip.
         scale = step.astype(dtype)
-        short = (scale < step) & (step < float(info.tiny))
+        short = (scale < step) & (step < smallest)
         return np.where(short, np.nextafter(scale, dtype.type(np.inf)), scale)
-    return np.where(step < float(info.tiny), 0.0, step).astype(dtype)
+    return np.asarray((step * (step >= smallest)).astype(dtype))
 
 
 def stack_ranges(ranges: Sequence[Range]) -> Range:

@@ -19,8 +19,7 @@ from quantlab.backend.base import Backend, Batch, Runner
 from quantlab.errors import DataError, ModelError
 from quantlab.graph import GraphView
 from quantlab.graph.files import tensors_of
-from quantlab.graph.passes import Edit
-from quantlab.graph.prepare.shapes import fill, onnx_rung, open_tensors, served
+from quantlab.graph.prepare.shapes import Rung, fill, onnx_rung, open_tensors, served
 
 SAMPLES = 8
 """How many batches are run at most."""
@@ -43,7 +42,7 @@ Seen = dict[str, set[tuple[int, tuple[int, ...]]]]
 """Tensor to every pair of element type and shape that came out."""
 
 
-def observed_rung(backend: Backend, batches: Iterable[Batch], *, samples: int = SAMPLES) -> Edit:
+def observed_rung(backend: Backend, batches: Iterable[Batch], *, samples: int = SAMPLES) -> Rung:
     """Make the rung.
 
     Args:

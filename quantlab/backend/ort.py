@@ -1,4 +1,4 @@
-"""onnxruntime as a backend: the one file that imports it."""
+"""onnxruntime as a backend: the one file that runs models with it."""
 
 from __future__ import annotations
 

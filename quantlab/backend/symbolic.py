@@ -14,10 +14,10 @@ import onnx
 
 from quantlab.backend.ort import symbolic_shape_inference
 from quantlab.errors import QuantlabError
-from quantlab.graph.passes import Edit
 from quantlab.graph.prepare.edit import label
 from quantlab.graph.prepare.light import light_copy
 from quantlab.graph.prepare.shapes import (
+    Rung,
     fill,
     first_line,
     is_shaped,
@@ -58,7 +58,7 @@ class _OutOfTimeError(Exception):
     """The walk has used up its seconds."""
 
 
-def symbolic_rung(options: Symbolic = Symbolic()) -> Edit:
+def symbolic_rung(options: Symbolic = Symbolic()) -> Rung:
     """Make the rung.
 
     Args:

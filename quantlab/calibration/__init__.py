@@ -6,6 +6,19 @@ from quantlab.calibration.channels import PerChannelMinMax
 from quantlab.calibration.histogram import Histogram
 from quantlab.calibration.joined import JoinedHistogram, Magnitudes
 from quantlab.calibration.lattice import Bins, lattice_exponent
+from quantlab.calibration.observers import (
+    FixedQParamsObserver,
+    NoopObserver,
+    Observer,
+    RecordingObserver,
+    ReuseInputObserver,
+    RuleObserver,
+    histogram_observer,
+    min_max_observer,
+    moving_average_min_max_observer,
+    moving_average_per_channel_min_max_observer,
+    per_channel_min_max_observer,
+)
 from quantlab.calibration.peer import OnnxruntimeHistogram
 from quantlab.calibration.rule import RangeRule, TwoPassRule, calibrator, calibrators
 from quantlab.calibration.rules.distribution import DistributionRule
@@ -28,6 +41,7 @@ __all__ = [
     "DistributionRule",
     "EntropyRule",
     "ExponentialAverage",
+    "FixedQParamsObserver",
     "Histogram",
     "JoinedHistogram",
     "Magnitudes",
@@ -36,6 +50,8 @@ __all__ = [
     "MovingAverage",
     "MovingAverageRule",
     "MseRule",
+    "NoopObserver",
+    "Observer",
     "OnnxruntimeDistributionRule",
     "OnnxruntimeEntropyRule",
     "OnnxruntimeHistogram",
@@ -45,14 +61,22 @@ __all__ = [
     "PercentileRule",
     "RangeRule",
     "RangeTable",
+    "RecordingObserver",
+    "ReuseInputObserver",
+    "RuleObserver",
     "Statistic",
     "Stored",
     "TwoPassRule",
     "calibrator",
     "calibrators",
+    "histogram_observer",
     "lattice_exponent",
     "load_ranges",
     "load_statistics",
+    "min_max_observer",
+    "moving_average_min_max_observer",
+    "moving_average_per_channel_min_max_observer",
+    "per_channel_min_max_observer",
     "restore",
     "save_ranges",
     "save_statistics",

@@ -155,7 +155,7 @@ class Histogram(WithEnds):
         bins = self.bins.on(exponent, first, size)
         return type(self)(max_bins=max_bins, absolute=self.absolute, ends=self.ends, bins=bins)
 
-    def update(self, x: FloatArray) -> Self:
+    def update(self, x: FloatArray) -> Histogram:
         """Return the histogram with one more array in it.
 
         Args:
@@ -167,23 +167,13 @@ class Histogram(WithEnds):
         Raises:
             DataError: The array has another type.
         """
-        x = checked(x)
-        counted = np.abs(x) if self.absolute else x
-        if self.bins is None:
-            new = MinMax().update(x)
-        else:
-            # Most arrays of a stream bring nothing beyond the bins there are: one pass finds that out and counts.
-            seen = kernels.min_max_lattice(counted, self.bins.exponent, self.bins.first, len(self.bins))
-            new = MinMax().update(x) if self.absolute else MinMax.of(seen.ends, x.size)
-            if seen.counts is not None:
-                bins = self.bins.plus(seen.counts)
-                ends = self.ends.merge(new)
-                return type(self)(max_bins=self.max_bins, absolute=self.absolute, ends=ends, bins=bins)
-        ends = self.ends.merge(new)
-        if not new.count:
-            return type(self)(max_bins=self.max_bins, absolute=self.absolute, ends=ends, bins=self.bins)
-        exponent = lattice_exponent(*_reach(ends, self.absolute), self.max_bins)
-        return self._with(_counted(counted, new.count, _reach(new, self.absolute), exponent), ends, exponent)
+        seen = self.gather()
+        seen.add(x)
+        return seen.result()
+
+    def gather(self) -> HistogramGatherer:
+        """Return a gatherer that begins with this histogram; see `quantlab.calibration.gather`."""
+        return HistogramGatherer(self)
 
     def merge(self, other: Self) -> Self:
         """Return the histogram of both streams.
@@ -247,6 +237,20 @@ class Histogram(WithEnds):
         bins = Bins(exponent, first, arrays["bins"]) if ends.count else None
         return cls(max_bins=max_bins, absolute=absolute, ends=ends, bins=bins)
 
+    def widened(self, counted: FloatArray, new: MinMax) -> Histogram:
+        """Return the histogram with an array in it that its bins do not hold.
+
+        Args:
+            counted: The array, or its absolute values where these are counted.
+            new: Ends of the array, signed in any case; some element is finite.
+
+        Returns:
+            A histogram with bins for both.
+        """
+        ends = self.ends.merge(new)
+        exponent = lattice_exponent(*_reach(ends, self.absolute), self.max_bins)
+        return self._with(_counted(counted, new.count, _reach(new, self.absolute), exponent), ends, exponent)
+
     def _with(self, added: Bins, ends: MinMax, exponent: int) -> Self:
         """Lay the own and the added counts on the lattice of the common range and add them."""
         lo, hi = _reach(ends, self.absolute)
@@ -255,6 +259,51 @@ class Histogram(WithEnds):
         if self.bins is not None:
             bins = bins.plus(self.bins.on(exponent, first, size).counts)
         return type(self)(max_bins=self.max_bins, absolute=self.absolute, ends=ends, bins=bins)
+
+
+class HistogramGatherer:
+    """The gatherer of `Histogram`: arrays that its bins hold, as most of a stream, are counted in place in one pass."""
+
+    def __init__(self, start: Histogram) -> None:
+        self._begin(start)
+
+    def _begin(self, start: Histogram) -> None:
+        self._start, self._ends, self._counts = start, start.ends.gather(), start.counts.copy()
+
+    @property
+    def nan_count(self) -> int:
+        """How many elements were NaN."""
+        return self._ends.nan_count
+
+    @property
+    def inf_count(self) -> int:
+        """How many elements were infinite."""
+        return self._ends.inf_count
+
+    def add(self, x: FloatArray) -> None:
+        """Take in one more array, as `Histogram.update` does."""
+        x = checked(x)
+        bins, absolute = self._start.bins, self._start.absolute
+        counted = np.abs(x) if absolute else x
+        ends, held = None, False
+        if bins is not None:
+            # Most arrays of a stream bring nothing beyond the bins there are: one pass finds that out and counts.
+            seen = kernels.min_max_lattice(counted, bins.exponent, bins.first, len(bins), self._counts)
+            ends, held = None if absolute else seen.ends, seen.counts is not None
+        ends = kernels.min_max(x) if ends is None else ends
+        if held or ends.nan_count + ends.inf_count == x.size:
+            self._ends.take(ends, x.size)
+            return
+        new = MinMax().gather()
+        new.take(ends, x.size)
+        self._begin(self.result().widened(counted, new.result()))
+
+    def result(self) -> Histogram:
+        """Return the histogram of all arrays."""
+        start, ends = self._start, self._ends.result()
+        # Bins copy counts that can be written to, as these are further on.
+        bins = None if start.bins is None else Bins(start.bins.exponent, start.bins.first, self._counts)
+        return Histogram(max_bins=start.max_bins, absolute=start.absolute, ends=ends, bins=bins)
 
 
 def _reach(ends: MinMax, absolute: bool) -> tuple[float, float]:

@@ -127,7 +127,7 @@ class MinMax:
     lo: float = math.inf
     hi: float = -math.inf
 
-    def update(self, x: FloatArray) -> Self:
+    def update(self, x: FloatArray) -> MinMax:
         """Return the statistic with one more array in it.
 
         Args:
@@ -139,28 +139,13 @@ class MinMax:
         Raises:
             DataError: The array has another type.
         """
-        x = checked(x)
-        return self.merge(self.of(kernels.min_max(x), x.size))
+        seen = self.gather()
+        seen.add(x)
+        return seen.result()
 
-    @classmethod
-    def of(cls, seen: kernels.MinMax, size: int) -> Self:
-        """Return the statistic of one array from what a kernel found in it.
-
-        Args:
-            seen: Ends and numbers of NaN and infinities.
-            size: How many elements the array has.
-
-        Returns:
-            The statistic.
-        """
-        # Adding 0.0 turns negative zero into zero.
-        return cls(
-            count=size - int(seen.nan_count) - int(seen.inf_count),
-            nan_count=int(seen.nan_count),
-            inf_count=int(seen.inf_count),
-            lo=float(seen.lo) + 0.0,
-            hi=float(seen.hi) + 0.0,
-        )
+    def gather(self) -> MinMaxGatherer:
+        """Return a gatherer that begins with this statistic; see `quantlab.calibration.gather`."""
+        return MinMaxGatherer(self)
 
     def merge(self, other: Self) -> Self:
         """Return the statistic of both streams.
@@ -203,6 +188,46 @@ class MinMax:
         lo, hi = arrays["ends"].tolist()
         require_ends(cls.kind, arrays["counts"], lo, hi)
         return cls(count=count, nan_count=nan_count, inf_count=inf_count, lo=lo, hi=hi)
+
+
+class MinMaxGatherer:
+    """The gatherer of `MinMax`, with the attributes of its results.
+
+    Attributes:
+        count: Finite elements.
+        nan_count: Elements that were NaN.
+        inf_count: Elements that were infinite.
+        lo: Smallest finite element.
+        hi: Largest finite element.
+    """
+
+    def __init__(self, start: MinMax) -> None:
+        self.count, self.nan_count, self.inf_count = start.count, start.nan_count, start.inf_count
+        self.lo, self.hi = start.lo, start.hi
+
+    def add(self, x: FloatArray) -> None:
+        """Take in one more array, as `MinMax.update` does."""
+        x = checked(x)
+        self.take(kernels.min_max(x), x.size)
+
+    def take(self, seen: kernels.MinMax, size: int) -> None:
+        """Take in what a kernel found in one more array.
+
+        Args:
+            seen: Ends and numbers of NaN and infinities.
+            size: How many elements the array has.
+        """
+        nan_count, inf_count = int(seen.nan_count), int(seen.inf_count)
+        self.count += size - nan_count - inf_count
+        self.nan_count += nan_count
+        self.inf_count += inf_count
+        # Adding 0.0 turns negative zero into zero.
+        self.lo = min(self.lo, float(seen.lo) + 0.0)
+        self.hi = max(self.hi, float(seen.hi) + 0.0)
+
+    def result(self) -> MinMax:
+        """Return the statistic of all arrays."""
+        return MinMax(count=self.count, nan_count=self.nan_count, inf_count=self.inf_count, lo=self.lo, hi=self.hi)
 
 
 @dataclass(frozen=True, kw_only=True)

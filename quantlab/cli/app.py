@@ -11,6 +11,7 @@ from quantlab import __version__
 from quantlab.cli.apply import apply
 from quantlab.cli.calibrate import calibrate
 from quantlab.cli.compare import compare
+from quantlab.cli.crosscheck import crosscheck
 from quantlab.cli.demo import demo
 from quantlab.cli.errors import reported
 from quantlab.cli.explain import explain
@@ -56,6 +57,6 @@ def quantlab(
     """
 
 
-for verb in (demo, quantize, calibrate, plan, apply, explain, compare):
+for verb in (demo, quantize, calibrate, plan, apply, explain, compare, crosscheck):
     app.command()(verb)
 app.command(cls=PeerSpelling)(preprocess)

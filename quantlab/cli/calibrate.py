@@ -46,6 +46,14 @@ def calibrate(
     percent: o.Percent = None,
     activation_type: o.ActivationType = o.ACTIVATIONS,
     weight_type: o.WeightType = "int8",
+    quant_format: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            help="What the ranges are for: what is given to `quantlab quantize --format`.",
+            rich_help_panel="Grids and ranges",
+        ),
+    ] = "qdq",
     nonfinite: o.NonFinite = "refuse-nan",
     exclude: o.Exclude = None,
     only: o.Only = None,
@@ -78,6 +86,7 @@ def calibrate(
         only=only,
         op_types=op_types,
         nonfinite=nonfinite,
+        quant_format=quant_format,
     )
     images = o.images_from(
         layout=layout,

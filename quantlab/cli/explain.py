@@ -17,6 +17,7 @@ from quantlab.errors import OptionError, nearest
 if TYPE_CHECKING:
     import onnx
 
+    from quantlab.graph.quantized import Rounded
     from quantlab.plan import QuantPlan
 
 STATUS_STYLE = {"float": "yellow", "absorbed": "dim"}
@@ -131,10 +132,16 @@ def _explain(subject: _Subject, name: str | None) -> None:
     console.print(f"{len(planned.tensors)} tensors have grids; name one, or a node, to see why", style="dim")
 
 
+def _origin(rounded: Rounded) -> str:
+    if rounded.constant:
+        return "stored as integers"
+    return "made by an operator on integers" if rounded.before is None else "rounded at run time"
+
+
 def _foreign(loaded: onnx.ModelProto, path: Path, name: str | None) -> None:
     """Show the grids of a model that somebody else quantized."""
     from quantlab.graph import GraphView
-    from quantlab.graph.quantized import rounded_tensors
+    from quantlab.graph.quantized import original_name, rounded_tensors
 
     console = output()
     found = list(rounded_tensors(GraphView.of(loaded)))
@@ -148,16 +155,16 @@ def _foreign(loaded: onnx.ModelProto, path: Path, name: str | None) -> None:
             )
     console.print(
         f"{path} carries no plan: it was not quantized by quantlab, or lost its metadata. "
-        + ("What can be seen in it:" if found else "It has no DequantizeLinear with a constant scale either."),
+        + ("What can be seen in it:" if found else "It has no tensor of integers with a constant scale either."),
         soft_wrap=True,
     )
     rows = [
         (
-            rounded.before or rounded.integers.removesuffix("_quantized"),
+            rounded.before or original_name(rounded.integers),
             rounded.grid.spec.dtype.name,
             numbers(rounded.grid.scale),
             zeros(rounded.grid.zero_point),
-            "rounded at run time" if rounded.before else "stored as integers",
+            _origin(rounded),
         )
         for rounded in found
     ]

@@ -12,7 +12,7 @@ from quantlab.errors import OptionError
 
 if TYPE_CHECKING:
     from quantlab.data import ImageOptions
-    from quantlab.plan import Recipe
+    from quantlab.plan import Recipe, TensorOverride
     from quantlab.workflow.engine import Engine
 
 _GRIDS, _NODES, _IMAGES, _RUN = "Grids and ranges", "Which nodes", "Folders of images", "Running"
@@ -83,6 +83,15 @@ ActivationType = Annotated[
 WeightType = Annotated[
     str, typer.Option(metavar="TYPE", help="int8, uint8, int16, uint16, int4 or uint4.", rich_help_panel=_GRIDS)
 ]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="qdq, which runs wherever ONNX does, or qoperator: onnxruntime's operators on integers.",
+        rich_help_panel=_GRIDS,
+    ),
+]
 ReduceRange = Annotated[
     bool,
     typer.Option(
@@ -93,7 +102,8 @@ Exclude = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATTERN",
-        help="Leave nodes of this name in float; * and ? match anything. Can be given several times; wins over --only.",
+        help="Leave nodes of this name in float; * and ? match anything, re:... is a regular expression. Can be given "
+        "several times; wins over --only.",
         show_default=False,
         rich_help_panel=_NODES,
     ),
@@ -115,6 +125,24 @@ OpTypes = Annotated[
         show_default=False,
         rich_help_panel=_NODES,
     ),
+]
+Overrides = Annotated[
+    Path | None,
+    typer.Option(
+        "--overrides",
+        metavar="FILE.json",
+        help="What single tensors get instead: {tensor: {quant_type, scale, zero_point, axis, ...}}.",
+        show_default=False,
+        rich_help_panel=_GRIDS,
+    ),
+]
+IntegerInputs = Annotated[
+    bool,
+    typer.Option("--integer-inputs", help="Leave rounding the inputs to the caller.", rich_help_panel=_GRIDS),
+]
+IntegerOutputs = Annotated[
+    bool,
+    typer.Option("--integer-outputs", help="Give the outputs out as integers.", rich_help_panel=_GRIDS),
 ]
 Subgraphs = Annotated[
     bool,
@@ -243,6 +271,8 @@ def recipe_from(
     op_types: list[str] | None = None,
     nonfinite: str = "refuse-nan",
     subgraphs: bool = False,
+    quant_format: str = "qdq",
+    overrides: Path | None = None,
 ) -> Recipe:
     """Build the recipe that options ask for.
 
@@ -268,15 +298,29 @@ def recipe_from(
         weight_type=weight_type,
         calibrate_method=calibrate,
         calibrate_options=options,
+        quant_format=_choice(quant_format, ("QDQ", "QOperator")) or quant_format,
     )
     rules = [
         RecipeRule(nodes=(name,), quantize=False, because=f"excluded by --exclude {name!r}") for name in exclude or ()
     ]
     if only:
-        rules.append(RecipeRule(nodes=tuple(only), because="listed by --only"))
+        rules.append(RecipeRule(nodes=tuple(only), ops=recipe.op_types or (), because="listed by --only"))
         rules.append(RecipeRule(quantize=False, because="not listed by --only"))
     chosen = replace(recipe, rules=tuple(rules), subgraphs=subgraphs)
+    chosen = replace(chosen, overrides=_overrides_of(overrides)) if overrides is not None else chosen
     return replace(chosen, nonfinite=nonfinite)  # type: ignore[arg-type]  # checked by Recipe
+
+
+def _overrides_of(path: Path) -> dict[str, TensorOverride]:
+    """Read a file of overrides, in any layout that `quantlab.plan.parse_overrides` takes."""
+    import json
+
+    from quantlab.plan import parse_overrides
+
+    try:
+        return parse_overrides(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise OptionError(f"--overrides {str(path)!r} cannot be read: {error}") from error
 
 
 def rule_given(calibrate: str, percent: float | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated
@@ -32,11 +33,15 @@ def quantize(
     percent: o.Percent = None,
     activation_type: o.ActivationType = o.ACTIVATIONS,
     weight_type: o.WeightType = "int8",
+    quant_format: o.Format = "qdq",
     reduce_range: o.ReduceRange = False,
     nonfinite: o.NonFinite = "refuse-nan",
     exclude: o.Exclude = None,
     only: o.Only = None,
     op_types: o.OpTypes = None,
+    overrides: o.Overrides = None,
+    integer_inputs: o.IntegerInputs = False,
+    integer_outputs: o.IntegerOutputs = False,
     subgraphs: o.Subgraphs = False,
     layout: o.Layout = None,
     size: o.Size = None,
@@ -72,9 +77,13 @@ def quantize(
         exclude=exclude,
         only=only,
         op_types=op_types,
+        overrides=overrides,
         subgraphs=subgraphs,
         nonfinite=nonfinite,
+        quant_format=quant_format,
     )
+    ends = replace(recipe.layout, integer_inputs=integer_inputs, integer_outputs=integer_outputs)
+    recipe = replace(recipe, layout=ends)
     images = o.images_from(
         layout=layout,
         size=size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
 import onnx
@@ -11,7 +11,8 @@ import onnx
 from quantlab.errors import ModelError
 from quantlab.graph.external import data_bytes, is_attached, is_external, mapped
 from quantlab.graph.files import tensors_of
-from quantlab.graph.view import GraphView, subgraphs
+from quantlab.graph.passes import Pass, Workpiece
+from quantlab.graph.view import subgraphs
 
 _QUANTIZED_NAMES = frozenset(
     {
@@ -55,21 +56,28 @@ def check_float_model(model: onnx.ModelProto) -> None:
             edge that comes from nowhere, a cycle, a tensor whose data is not loaded or does not fit its shape, an
             operator of a domain that is neither known nor imported.
     """
+    _check(Workpiece(model))
+
+
+def _check(piece: Workpiece) -> list[str]:
+    model = piece.model
     if not model.graph.node:
         raise ModelError(f"graph {model.graph.name!r} has no nodes: there is nothing to quantize")
-    _refuse_quantized(model)
-    _refuse_unimported(model)
+    nodes = _every_node(model)
+    _refuse_quantized(nodes)
+    _refuse_unimported(model, nodes)
     _refuse_twice("initializer", (tensor.name for tensor in model.graph.initializer))
     _refuse_twice("graph input", (value.name for value in model.graph.input))
     _refuse_twice("graph output", (value.name for value in model.graph.output))
     for tensor in tensors_of(model):
         _refuse_misfit(tensor)
-    view = GraphView.of(model)
+    view = piece.view
     made = {*view.producers, *view.constants, *view.inputs}
     made |= {sparse.values.name for sparse in model.graph.sparse_initializer}
     for name in view.outputs:
         if name not in made:
             raise ModelError(f"graph output {name!r} is made by no node: remove it or restore the node")
+    return []
 
 
 def foreign_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -81,10 +89,11 @@ def foreign_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     Returns:
         Nodes of unknown domains, but for those that are calls of the model's own functions.
     """
+    return _foreign(model, _every_node(model))
+
+
+def _foreign(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
     own = {(function.domain, function.name) for function in model.functions}
-    nodes = list(_walk(model.graph.node))
-    for function in model.functions:
-        nodes += _walk(function.node)
     return [node for node in nodes if not _is_known(node.domain) and (node.domain, node.op_type) not in own]
 
 
@@ -92,10 +101,10 @@ def _is_known(domain: str) -> bool:
     return domain in _KNOWN_DOMAINS or domain.startswith(_KNOWN_BEGINNINGS)
 
 
-def _refuse_unimported(model: onnx.ModelProto) -> None:
+def _refuse_unimported(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
     imported = {entry.domain for entry in model.opset_import}
     imported |= {entry.domain for function in model.functions for entry in function.opset_import}
-    for node in foreign_nodes(model):
+    for node in _foreign(model, nodes):
         if node.domain not in imported:
             raise ModelError(
                 f"{node.op_type} {_name(node)} is an operator of domain {node.domain!r}, which the model does not "
@@ -113,10 +122,7 @@ def is_quantized(node: onnx.NodeProto) -> bool:
     return node.op_type in _QUANTIZED_NAMES or node.op_type.startswith(_QUANTIZED_BEGINNINGS)
 
 
-def _refuse_quantized(model: onnx.ModelProto) -> None:
-    nodes = list(_walk(model.graph.node))
-    for function in model.functions:
-        nodes += _walk(function.node)
+def _refuse_quantized(nodes: Sequence[onnx.NodeProto]) -> None:
     found = [node for node in nodes if is_quantized(node)]
     if found:
         first = found[0]
@@ -164,14 +170,27 @@ def _extent(tensor: onnx.TensorProto) -> tuple[int, int, str]:
     return given, count, "values"
 
 
+def _every_node(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """List the nodes of a model, those in subgraphs and local functions included."""
+    nodes = list(_walk(model.graph.node))
+    for function in model.functions:
+        nodes += _walk(function.node)
+    return nodes
+
+
 def _walk(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     for node in nodes:
         yield node
-        for graph in subgraphs(node):
-            yield from _walk(graph.node)
+        if node.attribute:
+            for graph in subgraphs(node):
+                yield from _walk(graph.node)
 
 
 def _refuse_twice(kind: str, names: Iterable[str]) -> None:
     for name, count in Counter(names).items():
         if count > 1:
             raise ModelError(f"{kind} {name!r} is there {count} times: tensor names have to be unique")
+
+
+CHECK_FLOAT_MODEL = Pass(name="check-float-model", edit=_check)
+"""`check_float_model` as the first of a row of passes, which changes nothing."""

@@ -9,6 +9,7 @@ Source: onnx/docs/ExternalData.md, onnx.external_data_helper.ExternalDataInfo.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Iterable
@@ -60,8 +61,14 @@ def data_bytes(tensor: onnx.TensorProto) -> int | None:
         return -(-count * _NARROW_BITS[tensor.data_type] // 8)
     if tensor.data_type in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING):
         return None
+    each = _bytes_each(tensor.data_type)
+    return None if each is None else count * each
+
+
+@functools.cache
+def _bytes_each(data_type: int) -> int | None:
     try:
-        return count * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+        return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
     except KeyError:
         return None
 

@@ -37,6 +37,9 @@ class Names:
             >>> names.fresh("x_scale"), names.fresh("y_scale")
             ('x_scale_1', 'y_scale')
         """
+        if wanted and wanted not in self._taken:
+            self._taken.add(wanted)
+            return wanted
         name, count = wanted, self._counts.get(wanted, 0)
         while not name or name in self._taken:
             count += 1
@@ -48,7 +51,7 @@ class Names:
 
 def _all_names(graph: onnx.GraphProto) -> Iterable[str]:
     for values in (graph.input, graph.output, graph.value_info, graph.initializer):
-        yield from (value.name for value in values)
+        yield from [value.name for value in values]
     yield from (sparse.values.name for sparse in graph.sparse_initializer)
     for node in graph.node:
         yield node.name

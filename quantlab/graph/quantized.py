@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,55 +15,118 @@ from quantlab.graph.view import GraphView
 
 @dataclass(frozen=True, kw_only=True)
 class Rounded:
-    """One tensor that reaches its readers through a DequantizeLinear.
+    """One tensor of integers whose grid is known.
 
     Attributes:
-        integers: The integer tensor that the DequantizeLinear reads.
-        before: The float tensor in front of the QuantizeLinear; None for a constant that is stored as integers.
-        after: The float tensor that the DequantizeLinear makes.
+        integers: The integer tensor.
+        before: The float tensor in front of the QuantizeLinear; None where there is none.
+        after: The float tensor that the DequantizeLinear makes; None where operators on integers alone read it.
         grid: Scale, zero point, type.
+        constant: Whether it is stored as integers.
     """
 
     integers: str
     before: str | None
-    after: str
+    after: str | None
     grid: QParams
+    constant: bool
+
+
+_TWO = ((0, 1, 2), (3, 4, 5))
+_INPUTS: dict[str, tuple[tuple[int, int, int], ...]] = {
+    "DequantizeLinear": ((0, 1, 2),),
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul", "QGemm", "QLinearAdd", "QLinearMul"), _TWO),
+    **{f"QLinear{op}": ((0, 1, 2),) for op in ("LeakyRelu", "Sigmoid", "Softmax", "AveragePool", "GlobalAveragePool")},
+    "QLinearWhere": ((1, 2, 3), (4, 5, 6)),
+    "QEmbedLayerNormalization": tuple((index, index + 6, index + 11) for index in range(2, 7)),
+}
+"""Operator type to the places of integers, scale and zero point among its inputs."""
+
+_OUTPUT = {"QuantizeLinear": (1, 2), "QGemm": (7, 8), "QLinearConcat": (0, 1), "QLinearWhere": (7, 8)}
+_OUTPUT |= dict.fromkeys(("QLinearConv", "QLinearMatMul", "QLinearAdd", "QLinearMul"), (6, 7))
+_OUTPUT |= {f"QLinear{op}": (3, 4) for op in ("LeakyRelu", "Sigmoid", "Softmax", "AveragePool", "GlobalAveragePool")}
+"""Operator type to the places of the output's scale and zero point."""
 
 
 def rounded_tensors(view: GraphView) -> Iterator[Rounded]:
     """Find every tensor that a graph rounds.
 
     Args:
-        view: A graph with QuantizeLinear and DequantizeLinear nodes whose scales are constants.
+        view: A graph of format QDQ or QOperator whose scales are constants.
 
     Yields:
-        One entry a DequantizeLinear, in topological order; those whose grid is computed at run time are left out.
+        One entry a DequantizeLinear, and one a tensor that only operators on integers read, in topological order; those
+        whose grid is computed at run time are left out.
     """
+    dequantized = {node.input[0] for node in view.nodes if node.op_type == "DequantizeLinear"}
+    seen: set[str] = set()
     for node in view.nodes:
-        if node.op_type != "DequantizeLinear":
-            continue
-        source = view.producers.get(node.input[0])
-        constant = node.input[0] in view.constants
-        grid = _grid(node, view)
-        if grid is None or not (constant or (source is not None and source.op_type == "QuantizeLinear")):
-            continue
-        before = None if constant or source is None else source.input[0]
-        yield Rounded(integers=node.input[0], before=before, after=node.output[0], grid=grid)
+        floats = node.output[0] if node.op_type == "DequantizeLinear" else None
+        for integers, *numbers in _stated(node):
+            if floats is None and (integers in dequantized or integers in seen):
+                continue
+            grid = _grid(numbers, integers, _axis(node, view), view)
+            source = view.producers.get(integers)
+            if grid is None or (source is None and integers not in view.constants):
+                continue
+            seen.add(integers)
+            yield Rounded(
+                integers=integers,
+                before=source.input[0] if source is not None and source.op_type == "QuantizeLinear" else None,
+                after=floats,
+                grid=grid,
+                constant=source is None,
+            )
 
 
-def _grid(node: onnx.NodeProto, view: GraphView) -> QParams | None:
-    scale = view.constant(node.input[1])
-    has_zero = len(node.input) > 2 and bool(node.input[2])
-    code = view.element_type(node.input[2] if has_zero else node.input[0])
+def original_name(integers: str) -> str:
+    """Return the name that a tensor had in the float model.
+
+    Args:
+        integers: Name of its integers.
+
+    Returns:
+        The name without what quantizing appends.
+
+    Example:
+        >>> original_name("w_quantized"), original_name("w_quantized_1")
+        ('w', 'w')
+    """
+    return re.sub(r"_?quantized(_\d+)?$", "", integers)
+
+
+def _stated(node: onnx.NodeProto) -> Iterator[tuple[str, str, str]]:
+    """Yield the tensors whose grid a node states, with the names of scale and zero point, the latter maybe empty."""
+    places = _INPUTS.get(node.op_type, ())
+    if node.op_type == "QLinearConcat":
+        places = tuple((index, index + 1, index + 2) for index in range(2, len(node.input), 3))
+    names = [*node.input, ""]
+    for integers, scale, zero in places:
+        if names[integers]:
+            yield names[integers], names[scale], names[min(zero, len(names) - 1)]
+    if node.op_type in _OUTPUT:
+        scale, zero = _OUTPUT[node.op_type]
+        yield node.output[0], names[scale], names[zero]
+
+
+def _axis(node: onnx.NodeProto, view: GraphView) -> int:
+    """Return the axis of a scale with several values."""
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        return int(view.attribute(node, "axis", 1))
+    return 0 if node.op_type == "QLinearConv" or view.attribute(node, "transB", 0) else 1
+
+
+def _grid(numbers: Sequence[str], integers: str, axis: int, view: GraphView) -> QParams | None:
+    scale, has_zero = view.constant(numbers[0]), bool(numbers[1])
+    code = view.element_type(numbers[1] if has_zero else integers)
     kind = BY_ONNX_CODE.get(code or 0)
     if scale is None or kind is None or scale.ndim > 1:
         return None
     # The zero point of float8 says the type and is 0.
-    zero = view.constant(node.input[2]) if has_zero and not kind.is_float else np.zeros(scale.shape, kind.storage)
+    zero = view.constant(numbers[1]) if has_zero and not kind.is_float else np.zeros(scale.shape, kind.storage)
     if zero is None:
         return None
     if scale.shape == (1,):
         scale, zero = scale.reshape(()), zero.reshape(())
-    axis = int(view.attribute(node, "axis", 1)) if scale.ndim else None
-    spec = QuantSpec(dtype=kind, symmetric=kind.is_float, axis=axis)
+    spec = QuantSpec(dtype=kind, symmetric=kind.is_float, axis=axis if scale.ndim else None)
     return QParams(scale=scale, zero_point=zero.reshape(scale.shape), spec=spec)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -62,7 +63,8 @@ class GraphView:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     _given_out: frozenset[str]
-    _types: Mapping[str, onnx.TypeProto]
+    _codes: Mapping[str, int]
+    _floats: dict[str, np.dtype[Any] | None]  # answers that were given before
     _positions: Mapping[int, int]
 
     @classmethod
@@ -83,12 +85,14 @@ class GraphView:
         inputs = tuple(value.name for value in graph.input if value.name not in constants)
         outputs = tuple(value.name for value in graph.output)
         listed = list(graph.node)  # held on to, so that id() stays a node's identity
-        producers = _producers(listed, {*constants, *inputs})
+        given = {*constants, *inputs}
+        producers = _producers(listed, given)
+        given |= {"", *(tensor.values.name for tensor in graph.sparse_initializer)}
         uses: dict[str, list[Use]] = {}
-        reads = [_note_uses(node, uses) for node in listed]
-        sparse = {tensor.values.name for tensor in graph.sparse_initializer}
-        nodes = _topological(listed, reads, producers, {*constants, *inputs, *sparse})
-        types = {value.name: value.type for value in (*graph.value_info, *graph.output, *graph.input)}
+        is_sorted = _note_all_uses(listed, uses, given)
+        nodes = tuple(listed) if is_sorted else _depth_first(listed, producers, given)
+        values = (value for values in (graph.value_info, graph.output, graph.input) for value in values)
+        codes = {value.name: value.type.tensor_type.elem_type for value in values}
         return cls(
             graph=graph,
             opset=default_opset(model),
@@ -99,7 +103,8 @@ class GraphView:
             inputs=inputs,
             outputs=outputs,
             _given_out=frozenset(outputs),
-            _types=MappingProxyType(types),
+            _codes=MappingProxyType(codes),
+            _floats={},
             _positions=MappingProxyType({id(node): index for index, node in enumerate(nodes)}),
         )
 
@@ -122,10 +127,15 @@ class GraphView:
 
     def element_type(self, tensor: str) -> int | None:
         """Return the ONNX code of a tensor's element type, or None where it is not known."""
-        if tensor in self.constants:
-            return self.constants[tensor].data_type
-        known = self._types.get(tensor)
-        return known.tensor_type.elem_type or None if known is not None else None
+        if (constant := self.constants.get(tensor)) is not None:
+            return constant.data_type
+        return self._codes.get(tensor) or None
+
+    @cached_property
+    def _types(self) -> Mapping[str, onnx.TypeProto]:
+        """What the model states, found when it is first asked for: planning needs no more than the codes."""
+        values = (value for values in (self.graph.value_info, self.graph.output, self.graph.input) for value in values)
+        return {value.name: value.type for value in values}
 
     def type_of(self, tensor: str) -> onnx.TypeProto | None:
         """Return what is known of the type of a tensor that is no constant, or None where nothing is."""
@@ -133,7 +143,10 @@ class GraphView:
 
     def float_type(self, tensor: str) -> np.dtype[Any] | None:
         """Return a tensor's floating-point type, or None where it has another type or an unknown one."""
-        return FLOATS.get(self.element_type(tensor) or 0)
+        try:
+            return self._floats[tensor]
+        except KeyError:
+            return self._floats.setdefault(tensor, FLOATS.get(self.element_type(tensor) or 0))
 
     def shape(self, tensor: str) -> tuple[int | str | None, ...] | None:
         """Return a tensor's shape: sizes, names of symbolic sizes, None for unknown ones; None if nothing is known."""
@@ -191,12 +204,24 @@ def _dimension(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     return dim.dim_param or None
 
 
+def _note_all_uses(nodes: Sequence[onnx.NodeProto], uses: dict[str, list[Use]], given: set[str]) -> bool:
+    """Enter where nodes read what, and say whether each comes after whatever it reads: ONNX demands that."""
+    known, is_sorted = set(given), True
+    for node in nodes:
+        names = _note_uses(node, uses)
+        is_sorted = is_sorted and known.issuperset(names)
+        known.update(node.output)
+    return is_sorted
+
+
 def _note_uses(node: onnx.NodeProto, uses: dict[str, list[Use]]) -> list[str]:
     """Enter where a node reads what, and return the names; those of left-out inputs are empty."""
-    names = list(node.input)
+    names: list[str] = node.input[:]
     for index, name in enumerate(names):
-        if name:
-            uses.setdefault(name, []).append(Use(node, index))
+        if name in uses:
+            uses[name].append(Use(node, index))
+        elif name:
+            uses[name] = [Use(node, index)]
     if node.attribute:
         for graph in subgraphs(node):
             inner = captured(graph)
@@ -223,29 +248,11 @@ def _producers(nodes: Sequence[onnx.NodeProto], given: set[str]) -> dict[str, on
     return producers
 
 
-def _topological(
-    nodes: Sequence[onnx.NodeProto],
-    reads: Sequence[Sequence[str]],
-    producers: Mapping[str, onnx.NodeProto],
-    given: set[str],
-) -> tuple[onnx.NodeProto, ...]:
-    """Sort nodes so that each comes after whatever it reads; what could come in any order stays in file order."""
-    made = {*given, ""}
-    for node, names in zip(nodes, reads, strict=True):
-        if not made.issuperset(names):
-            return _depth_first(nodes, reads, producers, {*given, ""})
-        made.update(node.output)
-    return tuple(nodes)  # as ONNX demands it, and as it nearly always is
-
-
 def _depth_first(
-    nodes: Sequence[onnx.NodeProto],
-    reads: Sequence[Sequence[str]],
-    producers: Mapping[str, onnx.NodeProto],
-    given: set[str],
+    nodes: Sequence[onnx.NodeProto], producers: Mapping[str, onnx.NodeProto], given: set[str]
 ) -> tuple[onnx.NodeProto, ...]:
-    """Depth-first order without recursion."""
-    reads_of = {id(node): names for node, names in zip(nodes, reads, strict=True)}
+    """Sort nodes so that each comes after whatever it reads, depth first, without recursion."""
+    reads_of = {id(node): _note_uses(node, {}) for node in nodes}
     done: set[int] = set()
     entered: set[int] = set()
     order: list[onnx.NodeProto] = []

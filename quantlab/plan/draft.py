@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 
 from quantlab.graph import GraphView
+from quantlab.plan.forms import rule_for
+from quantlab.plan.override_checks import in_graph
 from quantlab.plan.recipe import Recipe
-from quantlab.plan.wishes import Refuse, Wish, op_rules
+from quantlab.plan.wishes import Refuse, Wish
+
+_DOUBLE = np.dtype(np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeDraft:
-    """A node with what its rule wishes, or the reason why it stays in float."""
+    """A node with what its rule wishes, or why it stays in float; `left` names outputs it may not ask for."""
 
     node: onnx.NodeProto
     wishes: tuple[Wish, ...] = ()
     refusal: str | None = None
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,14 @@ class Draft:
     nodes: tuple[NodeDraft, ...]
     recipe: Recipe
     notes: tuple[str, ...] = ()
+
+    def refusing(self, reasons: Mapping[str, str]) -> Draft:
+        """Return the draft with the nodes of these names left in float."""
+        nodes = (
+            NodeDraft(node=entry.node, refusal=reasons[entry.node.name]) if entry.node.name in reasons else entry
+            for entry in self.nodes
+        )
+        return replace(self, nodes=tuple(nodes))
 
 
 def draft(view: GraphView, recipe: Recipe, notes: Iterable[str] = ()) -> Draft:
@@ -42,6 +55,7 @@ def draft(view: GraphView, recipe: Recipe, notes: Iterable[str] = ()) -> Draft:
     Returns:
         The draft, in topological order.
     """
+    recipe = replace(recipe, overrides=in_graph(recipe.overrides, view)) if recipe.overrides else recipe
     return Draft(nodes=tuple(_ask(node, view, recipe) for node in view.nodes), recipe=recipe, notes=tuple(notes))
 
 
@@ -49,14 +63,19 @@ def _ask(node: onnx.NodeProto, view: GraphView, recipe: Recipe) -> NodeDraft:
     settings = recipe.settings(node)
     if not settings.quantize:
         return NodeDraft(node=node, refusal=settings.reason)
-    rule = op_rules.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    rule = rule_for(node, recipe.format)
     if rule is None:
         where = f" of domain {node.domain!r}" if node.domain else ""
         return NodeDraft(node=node, refusal=f"there is no rule for operator {node.op_type}{where}")
-    answer = rule(node, view, settings)
+    answer = rule if isinstance(rule, Refuse) else rule(node, view, settings)
     if isinstance(answer, Refuse):
         return NodeDraft(node=node, refusal=answer.reason)
     wishes = tuple(answer)
-    if wide := [wish.tensor for wish in wishes if view.float_type(wish.tensor) == np.float64]:
+    if wide := [wish.tensor for wish in wishes if view.float_type(wish.tensor) == _DOUBLE]:
         return NodeDraft(node=node, refusal=f"{wide[0]!r} is float64, which QuantizeLinear does not take")
-    return NodeDraft(node=node, wishes=wishes)
+    if node.op_type not in recipe.float_outputs:
+        return NodeDraft(node=node, wishes=wishes)
+    kept = tuple(wish for wish in wishes if wish.tensor not in node.output)
+    if not kept:
+        return NodeDraft(node=node, refusal=f"outputs of {node.op_type} stay float, and it asks for nothing else")
+    return NodeDraft(node=node, wishes=kept, left=tuple(name for name in node.output if name))

@@ -12,6 +12,25 @@ Status = Literal["quantized", "absorbed", "float"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """A second grid of an activation, to which some of its readers find it converted.
+
+    Attributes:
+        spec: The grid.
+        readers: Names of the nodes that read the converted tensor, or None for all.
+        ends: One end of the range that is given where the other is measured; None in place of the measured one.
+        values: The range, once it is known.
+        qparams: Scale and zero point, once they are known.
+    """
+
+    spec: QuantSpec
+    readers: tuple[str, ...] | None = None
+    ends: tuple[float | None, float | None] | None = None
+    values: Range | None = None
+    qparams: QParams | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TensorPlan:
     """What one tensor gets.
 
@@ -33,6 +52,9 @@ class TensorPlan:
         fixed: Range known without data.
         range_of: Tensor whose range is used instead of this one's own.
         readers: Names of the nodes that read the rounded tensor, or None for all.
+        convert: A second grid, for some of these readers.
+        on_converted: Whether what `like` or `product` follows is the second grid of that activation.
+        ends: One end of the range that is given where the other is measured; None in place of the measured one.
         values: The range, once it is known.
         source: Where the range came from, in words.
         qparams: Scale and zero point, once they are known.
@@ -50,9 +72,37 @@ class TensorPlan:
     fixed: tuple[float, float] | None = None
     range_of: str | None = None
     readers: tuple[str, ...] | None = None
+    convert: Conversion | None = None
+    on_converted: bool = False
+    ends: tuple[float | None, float | None] | None = None
     values: Range | None = None
     source: str = ""
     qparams: QParams | None = None
+
+    @property
+    def resolved(self) -> bool:
+        """Whether all its numbers are known."""
+        return self.qparams is not None and (self.convert is None or self.convert.qparams is not None)
+
+    @property
+    def measured(self) -> bool:
+        """Whether its range has to be measured on data."""
+        if self.role != "activation" or self.like or self.fixed:
+            return False
+        second = self.convert
+        return not (self.values or self.qparams) or (second is not None and not (second.values or second.qparams))
+
+    def converts_for(self, node: str) -> bool:
+        """Say whether a node reads the converted tensor."""
+        return self.convert is not None and (self.convert.readers is None or node in self.convert.readers)
+
+    def spec_for(self, node: str) -> QuantSpec:
+        """Return the grid on which a node reads the tensor."""
+        return self.convert.spec if self.convert is not None and self.converts_for(node) else self.spec
+
+    def followed(self, on_converted: bool) -> QParams | None:
+        """Return the numbers that a tensor following this one takes over."""
+        return self.convert.qparams if on_converted and self.convert is not None else self.qparams
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from math import inf, isfinite
 from typing import Any, TypeVar, cast, get_args
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from quantlab.arrays import QParams, QuantSpec, Range
 from quantlab.errors import OptionError, nearest
-from quantlab.plan.entries import NodePlan, Status, TensorPlan
+from quantlab.plan.entries import Conversion, NodePlan, Status, TensorPlan
+from quantlab.plan.recipe import Format
 from quantlab.plan.wishes import Role
 
 T = TypeVar("T")
@@ -49,8 +51,9 @@ def _is_list(value: Any, each: Callable[[Any], bool], size: int | None = None) -
     return isinstance(value, list) and (size is None or len(value) == size) and all(map(each, value))
 
 
-_PLAIN = ("role", "dtype", "reason", "like", "factor", "absorbs", "range_of", "source")
-_PAIRS = ("product", "within", "fixed", "readers")
+_PLAIN = ("role", "dtype", "reason", "like", "factor", "absorbs", "range_of", "on_converted", "source")
+_PAIRS = ("product", "within", "fixed", "readers", "ends")
+_DEFAULTS = {entry.name: entry.default for entry in fields(TensorPlan)}
 _SHAPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "role": (lambda value: value in get_args(Role), f"one of {', '.join(get_args(Role))}"),
     "dtype": (lambda value: value in ("float16", "float32", "float64"), "float16, float32 or float64"),
@@ -60,6 +63,9 @@ _SHAPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "readers": (lambda value: _is_list(value, _is_text), "a list of names"),
     "fixed": (lambda value: _is_list(value, _is_number, 2), "two numbers"),
     "within": (lambda value: _is_list(value, lambda end: end is None or _is_number(end), 2), "two numbers or nulls"),
+    "ends": (lambda value: _is_list(value, lambda end: end is None or _is_number(end), 2), "two numbers or nulls"),
+    "on_converted": (lambda value: isinstance(value, bool), "true or false"),
+    "convert": (lambda value: isinstance(value, dict), "an object"),
     "range": (lambda value: isinstance(value, list) and len(value) == 2, "two ends, lower first"),
     "status": (lambda value: value in get_args(Status), f"one of {', '.join(get_args(Status))}"),
 } | dict.fromkeys(("reason", "like", "absorbs", "range_of", "source", "op"), (_is_text, "a text"))
@@ -95,6 +101,13 @@ def least_from_json(plain: Any) -> float | None:
     return cast("float | None", plain)
 
 
+def format_from_json(plain: Any) -> Format:
+    """Read the format that the model is written in."""
+    if plain not in get_args(Format):
+        raise ValueError(f"it must be one of {', '.join(get_args(Format))}, got {plain!r}")
+    return cast("Format", plain)
+
+
 def notes_from_json(plain: Any) -> tuple[str, ...]:
     """Read the plan's notes."""
     if not _is_list(plain, _is_text):
@@ -102,34 +115,47 @@ def notes_from_json(plain: Any) -> tuple[str, ...]:
     return tuple(plain)
 
 
-def tensor_to_json(tensor: TensorPlan) -> dict[str, Any]:
-    """Return a tensor's entry as plain JSON values; fields that keep their default are left out."""
+def tensor_to_json(tensor: TensorPlan, *, numbers: bool = True) -> dict[str, Any]:
+    """Return a tensor's entry as plain JSON values; fields that keep their default are left out, numbers if asked."""
     plain: dict[str, Any] = {"role": tensor.role, "spec": tensor.spec.to_json()}
-    default = TensorPlan(role=tensor.role, spec=tensor.spec)
     for name in (*_PLAIN, *_PAIRS):
-        if (value := getattr(tensor, name)) != getattr(default, name):
+        if (value := getattr(tensor, name)) != _DEFAULTS[name]:
             plain[name] = value
     if tensor.within is not None:
         # JSON knows no infinity; an open end is null.
         plain["within"] = [end if isfinite(end) else None for end in tensor.within]
-    if tensor.values is not None:
-        plain["range"] = [tensor.values.lo.tolist(), tensor.values.hi.tolist()]
-    if tensor.qparams is not None:
-        plain["scale"] = tensor.qparams.scale.tolist()
-        plain["zero_point"] = tensor.qparams.zero_point.tolist()
+    if tensor.convert is not None:
+        plain["convert"] = _conversion_to_json(tensor.convert)
+    return plain | _numbers_to_json(tensor) if numbers else plain
+
+
+def _numbers_to_json(entry: TensorPlan | Conversion) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    if entry.values is not None:
+        plain["range"] = [entry.values.lo.tolist(), entry.values.hi.tolist()]
+    if entry.qparams is not None:
+        plain["scale"] = entry.qparams.scale.tolist()
+        plain["zero_point"] = entry.qparams.zero_point.tolist()
     return plain
 
 
-def tensor_from_json(plain: Any) -> TensorPlan:
-    """Read what `tensor_to_json` wrote, edited or not; a ValueError says what is wrong."""
-    _check_fields(plain, ("spec", "range", "scale", "zero_point", *_PLAIN, *_PAIRS), ("role", "spec"))
+def _conversion_to_json(second: Conversion) -> dict[str, Any]:
+    plain: dict[str, Any] = {"spec": second.spec.to_json()}
+    for name in ("readers", "ends"):
+        if (value := getattr(second, name)) is not None:
+            plain[name] = list(value)
+    return plain | _numbers_to_json(second)
+
+
+def _conversion_from_json(plain: Any, kind: np.dtype[Any]) -> Conversion:
+    _check_fields(plain, ("spec", "readers", "ends", "range", "scale", "zero_point"), ("spec",))
     spec = QuantSpec.from_json(plain["spec"])
-    values = {name: plain[name] for name in _PLAIN if name in plain}
-    pairs = {name: tuple(plain[name]) for name in _PAIRS if name in plain}
-    if "within" in pairs:
-        lowest, highest = pairs["within"]
-        pairs["within"] = (-inf if lowest is None else lowest, inf if highest is None else highest)
-    kind = np.dtype(plain.get("dtype", "float32"))
+    values, qparams = _numbers_from_json(plain, spec, kind)
+    pairs = {name: tuple(plain[name]) for name in ("readers", "ends") if name in plain}
+    return Conversion(spec=spec, values=values, qparams=qparams, **cast(Any, pairs))
+
+
+def _numbers_from_json(plain: Any, spec: QuantSpec, kind: np.dtype[Any]) -> tuple[Range | None, QParams | None]:
     ends = [np.asarray(end, kind) for end in plain.get("range", ())]
     qparams = None
     if ("scale" in plain) != ("zero_point" in plain):
@@ -137,4 +163,20 @@ def tensor_from_json(plain: Any) -> TensorPlan:
     if "scale" in plain:
         scale = np.asarray(plain["scale"], kind)
         qparams = QParams(scale=scale, zero_point=np.asarray(plain["zero_point"], np.int64), spec=spec)
-    return TensorPlan(spec=spec, values=Range(*ends) if ends else None, qparams=qparams, **cast(Any, values | pairs))
+    return Range(*ends) if ends else None, qparams
+
+
+def tensor_from_json(plain: Any) -> TensorPlan:
+    """Read what `tensor_to_json` wrote, edited or not; a ValueError says what is wrong."""
+    _check_fields(plain, ("spec", "convert", "range", "scale", "zero_point", *_PLAIN, *_PAIRS), ("role", "spec"))
+    spec = QuantSpec.from_json(plain["spec"])
+    values = {name: plain[name] for name in _PLAIN if name in plain}
+    pairs = {name: tuple(plain[name]) for name in _PAIRS if name in plain}
+    if "within" in pairs:
+        lowest, highest = pairs["within"]
+        pairs["within"] = (-inf if lowest is None else lowest, inf if highest is None else highest)
+    kind = np.dtype(plain.get("dtype", "float32"))
+    ends, qparams = _numbers_from_json(plain, spec, kind)
+    if "convert" in plain:
+        values["convert"] = _conversion_from_json(plain["convert"], kind)
+    return TensorPlan(spec=spec, values=ends, qparams=qparams, **cast(Any, values | pairs))

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from quantlab.errors import OptionError
 from quantlab.plan.entries import NodePlan, Status, TensorPlan
 from quantlab.plan.entry_json import (
+    format_from_json,
     least_from_json,
     node_from_json,
     notes_from_json,
@@ -19,6 +21,8 @@ from quantlab.plan.entry_json import (
     tensor_from_json,
     tensor_to_json,
 )
+from quantlab.plan.options import Layout, Numerics, options_from_json, options_to_json
+from quantlab.plan.recipe import Format
 
 FORMAT = 1
 
@@ -35,6 +39,9 @@ class QuantPlan:
         min_real_range: Least width of any range, or None.
         notes: What else a reader should know, such as patterns that matched nothing.
         bodies: Plans of the bodies of If, Loop and Scan, by names such as `"If_3.then_branch"`.
+        layout: How grids are written.
+        numerics: How numbers are computed.
+        format: How the model is written.
     """
 
     tensors: Mapping[str, TensorPlan]
@@ -42,11 +49,14 @@ class QuantPlan:
     min_real_range: float | None = None
     notes: tuple[str, ...] = field(default=())
     bodies: Mapping[str, QuantPlan] = field(default_factory=dict)
+    layout: Layout = field(default_factory=Layout)
+    numerics: Numerics = field(default_factory=Numerics)
+    format: Format = "QDQ"
 
     @property
     def resolved(self) -> bool:
         """Whether every tensor has its numbers, those in bodies included."""
-        own = all(tensor.qparams is not None for tensor in self.tensors.values())
+        own = all(tensor.resolved for tensor in self.tensors.values())
         return own and all(body.resolved for body in self.bodies.values())
 
     def walk(self) -> Iterator[QuantPlan]:
@@ -69,27 +79,37 @@ class QuantPlan:
 
     def observed(self) -> list[str]:
         """Return the tensors whose range has to be measured on data, each once, in order."""
-        wanted = [
-            tensor.range_of or name
-            for name, tensor in self.tensors.items()
-            if tensor.role == "activation" and not (tensor.like or tensor.fixed or tensor.values or tensor.qparams)
-        ]
+        wanted = [tensor.range_of or name for name, tensor in self.tensors.items() if tensor.measured]
         return list(dict.fromkeys(wanted))
 
     def with_tensors(self, changed: Mapping[str, TensorPlan]) -> QuantPlan:
         """Return the plan with some tensors replaced."""
         return replace(self, tensors={**self.tensors, **changed})
 
-    def to_json(self) -> str:
-        """Write the plan as JSON text, one line a tensor or node."""
-        tensors = [f"    {json.dumps(name)}: {json.dumps(tensor_to_json(t))}" for name, t in self.tensors.items()]
-        nodes = [f"    {json.dumps(name)}: {json.dumps(vars(node))}" for name, node in self.nodes.items()]
-        head = {"quantlab_plan": FORMAT, "min_real_range": self.min_real_range, "notes": list(self.notes)}
+    def to_json(self, *, channels: bool = True) -> str:
+        """Write the plan as JSON text, one line a tensor or node; without `channels`, no numbers of single channels."""
+        tensors = [
+            f"    {json.dumps(name)}: {json.dumps(tensor_to_json(t, numbers=channels or not t.spec.per_channel))}"
+            for name, t in self.tensors.items()
+        ]
+        words = {node: json.dumps(vars(node)) for node in set(self.nodes.values())}  # most say one of a few things
+        nodes = [f"    {json.dumps(name)}: {words[node]}" for name, node in self.nodes.items()]
+        head: dict[str, Any] = {
+            "quantlab_plan": FORMAT,
+            "min_real_range": self.min_real_range,
+            "notes": list(self.notes),
+        }
+        groups = {"layout": options_to_json(self.layout), "numerics": options_to_json(self.numerics)}
+        head |= {key: group for key, group in groups.items() if group}
+        head |= {} if self.format == "QDQ" else {"format": self.format}
         lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
         for key, rows in (("tensors", tensors), ("nodes", nodes)):
             lines.append(f"  {json.dumps(key)}: {{\n" + ",\n".join(rows) + "\n  }")
         if self.bodies:
-            bodies = [f"    {json.dumps(key)}: {body.to_json().rstrip()}" for key, body in self.bodies.items()]
+            bodies = [
+                f"    {json.dumps(key)}: {body.to_json(channels=channels).rstrip()}"
+                for key, body in self.bodies.items()
+            ]
             lines.append('  "bodies": {\n' + ",\n".join(bodies) + "\n  }")
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
@@ -124,4 +144,7 @@ class QuantPlan:
             min_real_range=read_entry("field", "min_real_range", plain.get("min_real_range"), least_from_json),
             notes=read_entry("field", "notes", plain.get("notes", []), notes_from_json),
             bodies={key: read_entry("body", key, body, cls._from_plain) for key, body in bodies.items()},
+            layout=options_from_json(Layout, plain.get("layout", {})),
+            numerics=options_from_json(Numerics, plain.get("numerics", {})),
+            format=read_entry("field", "format", plain.get("format", "QDQ"), format_from_json),
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from fnmatch import fnmatchcase
 from functools import cached_property
 from heapq import merge
 from typing import Any, Literal, TypeAlias, get_args
@@ -17,9 +16,19 @@ import onnx
 
 from quantlab.arrays import INT8, UINT8, DType, QuantSpec, dtype
 from quantlab.errors import OptionError, nearest
+from quantlab.plan.options import Layout, Numerics, options_from_json, options_to_json
+from quantlab.plan.override_json import overrides_to_json, parse_overrides
+from quantlab.plan.overrides import Overrides
+from quantlab.plan.recipe_rule import RecipeRule, is_pattern, names_any, rule_from_json, rule_to_json
 
 NonFinite: TypeAlias = Literal["refuse-nan", "refuse", "count"]
 """What becomes of NaN and infinities in activations while ranges are measured."""
+
+Format: TypeAlias = Literal["QDQ", "QOperator"]
+"""How a quantized model is written: pairs of QuantizeLinear and DequantizeLinear, or operators on integers."""
+
+EIGHT_BITS = ("int8", "uint8")
+"""Names of the types that operators on integers take."""
 
 ACTIVATION = QuantSpec(dtype=UINT8)
 WEIGHT = QuantSpec(dtype=INT8, symmetric=True, narrow_range=True)
@@ -58,49 +67,6 @@ def weight_spec(kind: str | DType, *, symmetric: bool | None = None, reduce_rang
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeRule:
-    """One rule: which nodes, and what holds for them instead of the recipe's defaults.
-
-    Attributes:
-        ops: Operator types; empty for any.
-        nodes: Node names or glob patterns (`*`, `?`, `[...]`); empty for any.
-        quantize: False leaves the nodes in float.
-        activation: Grid of activations, or None for the recipe's.
-        weight: Grid of weights, or None for the recipe's.
-        per_channel: Whether weights get a scale a channel, or None for the recipe's choice.
-        because: Words for `explain`; made up from the patterns where empty.
-    """
-
-    ops: tuple[str, ...] = ()
-    nodes: tuple[str, ...] = ()
-    quantize: bool = True
-    activation: QuantSpec | None = None
-    weight: QuantSpec | None = None
-    per_channel: bool | None = None
-    because: str = ""
-
-    def matching(self, node: onnx.NodeProto) -> str | None:
-        """Return the pattern by which the rule matches a node (`"*"` for a rule without patterns), or None."""
-        if self.ops and node.op_type not in self.ops:
-            return None
-        if not self.nodes:
-            return "*"
-        if node.name in self.names:
-            return node.name
-        return next((pattern for pattern in self.globs if fnmatchcase(node.name, pattern)), None)
-
-    @cached_property
-    def names(self) -> frozenset[str]:
-        """Those of `nodes` that are plain names; there may be thousands, so they are looked up and not compared."""
-        return frozenset(pattern for pattern in self.nodes if not _is_glob(pattern))
-
-    @cached_property
-    def globs(self) -> tuple[str, ...]:
-        """Those of `nodes` that are patterns."""
-        return tuple(pattern for pattern in self.nodes if _is_glob(pattern))
-
-
-@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What a recipe comes down to for one node.
 
@@ -111,6 +77,10 @@ class Settings:
         weight: Grid of its weights, per tensor.
         per_channel: Whether weights get a scale a channel where the operator knows how.
         bias: Whether biases become int32.
+        force_movement: Whether operators that only move values are quantized even where their input has no grid.
+        matmul_axis: Channel axis of MatMul's constants, or None for the columns of a single matrix on the right.
+        block_size: How many neighbours in a column of a single matrix share a scale, or None.
+        overrides: What single tensors get instead.
         reason: Why `quantize` is False, or which rule applies.
     """
 
@@ -121,6 +91,15 @@ class Settings:
     per_channel: bool
     bias: bool
     reason: str
+    force_movement: bool = False
+    matmul_axis: int | None = None
+    block_size: int | None = None
+    overrides: Overrides = field(default_factory=dict)
+
+    def activation_of(self, tensor: str) -> QuantSpec:
+        """Return the grid of an activation, its override counted."""
+        override = self.overrides.get(tensor)
+        return self.activation if override is None else override.grid.spec(self.activation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +120,24 @@ class Recipe:
         op_types: Operator types to quantize, or None for all that gain from it.
         rules: First match wins.
         subgraphs: Whether the bodies of If, Loop and Scan are quantized too.
+        keep_clipping: Whether Relu and Clip stay even where the grid behind them does their work.
+        force_movement: Whether operators that only move values (Reshape, MaxPool, ...) are quantized even where nobody
+            else asks for a grid of their input.
+        float_outputs: Operator types whose outputs get no grid on their account; a quantized reader may still ask.
+        matmul_axis: Channel axis of MatMul's constants where `per_channel` holds, counted from the back if negative;
+            None for the columns of a single matrix on the right, the only axis that integer kernels take.
+        block_size: How many neighbours share a scale along the axis that Gemm and MatMul sum over, in weights that are
+            single matrices, whatever `per_channel` says; None for no blocks. A Gemm's bias stays float then.
+        layout: How grids are written.
+        numerics: How numbers are computed.
+        overrides: Tensor to what it gets instead of all this; see `quantlab.plan.parse_overrides`.
+        format: `"QDQ"`, which runs wherever ONNX does, or `"QOperator"`, operators on integers as onnxruntime has them.
+        optimize: Whether the float graph is folded and fused first, see `quantlab.graph.prepare.prepare`.
 
     Raises:
-        OptionError: `nonfinite` is unknown, or a grid is of a type that no model is written with yet.
+        OptionError: `nonfinite` or `format` is unknown, a grid is of a type that no model is written with yet,
+            `matmul_axis` is no integer, `numerics.restricted` has no uint8 grid to act on, or a grid or layout has no
+            form in QOperator.
     """
 
     activation: QuantSpec = ACTIVATION
@@ -157,6 +151,16 @@ class Recipe:
     op_types: tuple[str, ...] | None = None
     rules: tuple[RecipeRule, ...] = ()
     subgraphs: bool = False
+    keep_clipping: bool = False
+    force_movement: bool = False
+    float_outputs: tuple[str, ...] = ()
+    matmul_axis: int | None = None
+    block_size: int | None = None
+    layout: Layout = field(default_factory=Layout)
+    numerics: Numerics = field(default_factory=Numerics)
+    overrides: Overrides = field(default_factory=dict)
+    format: Format = "QDQ"
+    optimize: bool = True
 
     def __post_init__(self) -> None:
         if self.nonfinite not in get_args(NonFinite):
@@ -171,18 +175,78 @@ class Recipe:
             raise OptionError(
                 f"models with {kind} are not written yet: take an integer type, or round arrays with quantlab.arrays"
             )
+        self._check_options()
+        self._check_format(specs)
+
+    def _check_format(self, specs: Iterable[QuantSpec]) -> None:
+        if self.format not in get_args(Format):
+            allowed = get_args(Format)
+            raise OptionError(
+                f"format {self.format!r} is unknown{nearest(str(self.format), allowed)} (allowed: {', '.join(allowed)})"
+            )
+        if self.format == "QDQ":
+            return
+        if wide := next((spec.dtype for spec in specs if spec.dtype.name not in EIGHT_BITS), None):
+            raise OptionError(
+                f"format QOperator has no operators on {wide}: take int8 or uint8 for activations and weights, "
+                "or format QDQ"
+            )
+        if replace(self.layout, integer_inputs=False, integer_outputs=False) != Layout():
+            raise OptionError(
+                "layout says how pairs of QuantizeLinear and DequantizeLinear are written, save at inputs and outputs: "
+                "take format QDQ"
+            )
+        if self.block_size is not None:
+            raise OptionError("operators on integers take no blocks: leave block_size out, or take format QDQ")
+        if not self.bias:
+            raise OptionError(
+                "bias=False leaves biases in float, and QLinearConv and QGemm take biases as integers only: "
+                "take format QDQ"
+            )
+        for name, override in self.overrides.items():
+            if override.grid.dtype is not None and override.grid.dtype.name not in EIGHT_BITS:
+                raise OptionError(
+                    f"override of tensor {name!r}: format QOperator has no operators on {override.grid.dtype}: "
+                    "take int8 or uint8, or format QDQ"
+                )
+            if override.convert is not None:
+                raise OptionError(f"override of tensor {name!r}: format QOperator knows no convert: take format QDQ")
+
+    def _check_options(self) -> None:
+        converted = [name for name, override in self.overrides.items() if override.convert is not None]
+        if converted and self.layout.dedicated_pairs:
+            raise OptionError(
+                f"override of tensor {converted[0]!r}: convert and dedicated_pairs both say which pair a node reads: "
+                "keep one of them"
+            )
+        if isinstance(self.matmul_axis, bool) or not isinstance(self.matmul_axis, int | None):
+            raise OptionError(f"matmul_axis must be an integer or none, got {self.matmul_axis!r}")
+        size = self.block_size
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise OptionError(f"block_size must be an integer of at least 1, or none, got {size!r}")
+        grids = [self.activation, *(rule.activation for rule in self.rules if rule.activation is not None)]
+        if self.numerics.restricted and not any(spec.dtype == UINT8 and not spec.symmetric for spec in grids):
+            raise OptionError(
+                f"restricted zero points are for asymmetric uint8 activations, got {self.activation}: "
+                "make the activations uint8 or leave the option out"
+            )
 
     def settings(self, node: onnx.NodeProto) -> Settings:
         """Return what holds for one node."""
         listed = self.op_types is not None and node.op_type in self.op_types
         named, others = self._rules_by_name
-        for index in merge(named.get(node.name, ()), others):
+        for index in merge(named.get(node.name, ()), others) if self.rules else ():
             rule = self.rules[index]
             if (pattern := rule.matching(node)) is not None:
                 return self._settings(rule, listed or node.op_type in rule.ops, rule.because or f"rule {pattern!r}")
         if self.op_types is not None and not listed:
             return self._settings(RecipeRule(quantize=False), False, f"operator {node.op_type} is not among op_types")
-        return self._settings(RecipeRule(), listed, "recipe's defaults")
+        return replace(self._defaults, listed=True) if listed else self._defaults
+
+    @cached_property
+    def _defaults(self) -> Settings:
+        """What holds where no rule matches: nearly all nodes of a large graph share it."""
+        return self._settings(RecipeRule(), False, "recipe's defaults")
 
     @cached_property
     def _rules_by_name(self) -> tuple[dict[str, list[int]], list[int]]:
@@ -206,6 +270,10 @@ class Recipe:
             per_channel=self.per_channel if rule.per_channel is None else rule.per_channel,
             bias=self.bias,
             reason=reason,
+            force_movement=self.force_movement,
+            matmul_axis=self.matmul_axis,
+            block_size=self.block_size,
+            overrides=self.overrides,
         )
 
     def check(self, nodes: Iterable[onnx.NodeProto], known_ops: Iterable[str], gone: Iterable[str] = ()) -> list[str]:
@@ -225,26 +293,39 @@ class Recipe:
         nodes = list(nodes)
         names, gone = {node.name for node in nodes}, set(gone)
         types = {node.op_type for node in nodes} | set(known_ops)
-        for op in [*(self.op_types or ()), *(op for rule in self.rules for op in rule.ops)]:
+        for op in [*(self.op_types or ()), *(op for rule in self.rules for op in rule.ops), *self.float_outputs]:
             if op not in types:
                 raise OptionError(f"unknown operator type {op!r}{nearest(op, types)}")
         unused = []
         for pattern in (pattern for rule in self.rules for pattern in rule.nodes):
-            if _names_any(pattern, names):
+            if names_any(pattern, names):
                 continue
-            if _names_any(pattern, gone):
+            if names_any(pattern, gone):
                 unused.append(f"{pattern!r} names nodes that preparing the model has folded into their neighbours")
-            elif _is_glob(pattern):
+            elif is_pattern(pattern):
                 unused.append(f"pattern {pattern!r} matches no node")
             else:
                 raise OptionError(f"no node is called {pattern!r}{nearest(pattern, names)}")
+        self._check_contradictions({node.name: node.op_type for node in nodes})
         return unused
+
+    def _check_contradictions(self, ops: Mapping[str, str]) -> None:
+        """Refuse rules that name a node and, beside it, operators that are not the node's."""
+        for rule in self.rules:
+            for name in rule.names if rule.ops else ():
+                if (op := ops.get(name)) is not None and op not in rule.ops:
+                    raise OptionError(
+                        f"node {name!r} is chosen by name, and it is a {op}, while only {', '.join(rule.ops)} "
+                        "are chosen by operator type: add the type, or leave the name out"
+                    )
 
     def to_json(self) -> dict[str, Any]:
         """Return the recipe as plain JSON values."""
         plain = asdict(self) | {"activation": self.activation.to_json(), "weight": self.weight.to_json()}
         plain["calibrate_options"] = dict(self.calibrate_options)
-        plain["rules"] = [_rule_to_json(rule) for rule in self.rules]
+        plain["rules"] = [rule_to_json(rule) for rule in self.rules]
+        plain |= {"layout": options_to_json(self.layout), "numerics": options_to_json(self.numerics)}
+        plain["overrides"] = overrides_to_json(self.overrides)
         return plain
 
     @classmethod
@@ -262,37 +343,14 @@ class Recipe:
             recipe = replace(recipe, op_types=tuple(recipe.op_types))
         return replace(
             recipe,
+            float_outputs=tuple(recipe.float_outputs),
+            layout=options_from_json(Layout, plain.get("layout", {})),
+            numerics=options_from_json(Numerics, plain.get("numerics", {})),
+            overrides=parse_overrides(plain.get("overrides")),
             activation=QuantSpec.from_json(plain["activation"]) if "activation" in plain else ACTIVATION,
             weight=QuantSpec.from_json(plain["weight"]) if "weight" in plain else WEIGHT,
-            rules=tuple(_rule_from_json(rule) for rule in plain.get("rules", ())),
+            rules=tuple(rule_from_json(rule) for rule in plain.get("rules", ())),
         )
 
 
-def _is_glob(pattern: str) -> bool:
-    return any(character in pattern for character in "*?[")
-
-
-def _names_any(pattern: str, names: set[str]) -> bool:
-    return pattern in names or (_is_glob(pattern) and any(fnmatchcase(name, pattern) for name in names))
-
-
-_NESTED = ("activation", "weight", "rules")
-
-
-def _rule_to_json(rule: RecipeRule) -> dict[str, Any]:
-    values = {name: getattr(rule, name) for name in RecipeRule.__dataclass_fields__}
-    values |= {name: spec.to_json() for name in ("activation", "weight") if (spec := values[name]) is not None}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
-def _rule_from_json(plain: Mapping[str, Any]) -> RecipeRule:
-    values = dict(plain)
-    for name in values:
-        if name not in RecipeRule.__dataclass_fields__:
-            raise OptionError(f"unknown field {name!r} in a rule{nearest(name, RecipeRule.__dataclass_fields__)}")
-    for name in ("activation", "weight"):
-        if values.get(name) is not None:
-            values[name] = QuantSpec.from_json(values[name])
-    for name in ("ops", "nodes"):
-        values[name] = tuple(values.get(name, ()))
-    return RecipeRule(**values)
+_NESTED = ("activation", "weight", "rules", "layout", "numerics", "overrides")

@@ -7,13 +7,23 @@ same bounds, a bias needs the grids whose scales it multiplies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from quantlab.graph import GraphView
+from quantlab.arrays import QuantSpec
+from quantlab.errors import OptionError, RangeError
+from quantlab.graph import FLOATS, GraphView
 from quantlab.plan.draft import Draft, NodeDraft
+from quantlab.plan.forms import obstacles
+from quantlab.plan.override_checks import channels_of, check_types, named
+from quantlab.plan.override_numbers import with_numbers
+from quantlab.plan.overrides import Overrides
 from quantlab.plan.quantplan import NodePlan, QuantPlan, TensorPlan
+from quantlab.plan.recipe import ACTIVATION
 from quantlab.plan.wishes import Wish
+
+_NAMES = {kind: kind.name for kind in FLOATS.values()}
+"""NumPy works the name of a type out each time anew."""
 
 
 @dataclass
@@ -24,6 +34,13 @@ class _Board:
     tensors: dict[str, TensorPlan] = field(default_factory=dict)
     nodes: dict[str, NodePlan] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    keep_clipping: bool = False
+    dedicated: bool = False
+    rounded_for_all: bool = False
+    on_integers: bool = False
+    overrides: Overrides = field(default_factory=dict)
+    usual: QuantSpec = ACTIVATION
+    reduced_constants: bool = False
     asking: set[tuple[str, str]] = field(default_factory=set)  # node and tensor that it wants to read rounded
     reasons: dict[str, list[str]] = field(default_factory=dict)  # joined at the end: a tensor may have many readers
 
@@ -41,10 +58,12 @@ class _Board:
         assert spec is not None  # a wish without `like` carries its grid
         # A constant needs no calibration whatever it is to its reader.
         constant = wish.role == "activation" and wish.tensor in self.view.constants
+        if constant and self.reduced_constants and wish.like is None and wish.tensor not in self.overrides:
+            spec = replace(spec, reduce_range=True, narrow_range=False)
         return TensorPlan(
             role="weight" if constant else wish.role,
             spec=spec,
-            dtype="float32" if kind is None else kind.name,
+            dtype="float32" if kind is None else _NAMES[kind],
             reason=reason,
             product=wish.product,
             factor=wish.factor,
@@ -62,29 +81,69 @@ def refine(wanted: Draft, view: GraphView) -> QuantPlan:
     Returns:
         A plan without numbers.
     """
-    board = _Board(view, notes=list(wanted.notes))
+    plan = _refined(wanted, view)
+    # A node without an integer form asks for nothing, and that may take the grid from another.
+    while wanted.recipe.format == "QOperator" and (found := obstacles(plan, view)):
+        wanted = wanted.refusing(found)
+        plan = _refined(wanted, view)
+    return plan
+
+
+def _refined(wanted: Draft, view: GraphView) -> QuantPlan:
+    recipe = wanted.recipe
+    board = _Board(
+        view,
+        notes=list(wanted.notes),
+        keep_clipping=recipe.keep_clipping,
+        dedicated=recipe.layout.dedicated_pairs,
+        rounded_for_all=recipe.layout.rounded_for_all,
+        on_integers=recipe.format == "QOperator",
+        overrides=recipe.overrides,
+        usual=recipe.activation,
+        reduced_constants=recipe.numerics.reduced_constants and recipe.weight.reduce_range,
+    )
     for entry in wanted.nodes:
+        node = entry.node.name
         for wish in entry.wishes:
-            board.asking |= {(entry.node.name, name) for name in (wish.tensor, wish.like, wish.absorbs) if name}
-            if wish.like is None and wish.absorbs is None:
+            board.asking.add((node, wish.tensor))
+            if (other := wish.like or wish.absorbs) is not None:
+                board.asking.add((node, other))
+            else:
                 _note(board, wish, entry)
     for entry in wanted.nodes:
         _settle(board, entry)
     _drop_idle_biases(board)
     readers = {name: _readers(board, name) for name in board.tensors}
-    order = {name: index for index, name in enumerate(_in_order(view))}
     tensors = {}
-    for name in sorted(board.tensors, key=order.__getitem__):
+    for name in _in_order(view, board.tensors):
         tensor, who = board.tensors[name], readers[name]
         if len(board.reasons.get(name, ())) > 1:
-            tensor = replace(tensor, reason=board.why(name))
-        tensors[name] = tensor if who is None else replace(tensor, readers=who)
+            tensor = replace(tensor, reason=board.why(name), readers=who)
+        elif who is not None:
+            tensor = replace(tensor, readers=who)
+        tensors[name] = _overridden(board, name, tensor) if name in board.overrides else tensor
     sets = {name: None if who is None else frozenset(who) for name, who in readers.items()}
     for entry in wanted.nodes:
         _name_what_stays_float(board, entry, sets)
-    return QuantPlan(
-        tensors=tensors, nodes=board.nodes, min_real_range=wanted.recipe.min_real_range, notes=tuple(board.notes)
+    plan = QuantPlan(
+        tensors=tensors,
+        nodes=board.nodes,
+        min_real_range=recipe.min_real_range,
+        notes=tuple(board.notes),
+        layout=recipe.layout,
+        numerics=recipe.numerics,
+        format=recipe.format,
     )
+    check_types(plan, view, recipe.overrides)
+    return plan
+
+
+def _overridden(board: _Board, name: str, tensor: TensorPlan) -> TensorPlan:
+    override = board.overrides[name]
+    try:
+        return with_numbers(tensor, override, channels_of(name, override, board.view), board.usual)
+    except (OptionError, RangeError) as error:
+        raise named(name, error) from error
 
 
 def _label(entry: NodeDraft) -> str:
@@ -96,11 +155,13 @@ def _note(board: _Board, wish: Wish, entry: NodeDraft) -> None:
     verb = "made by" if wish.tensor in entry.node.output else "read by"
     reason = f"{wish.role} {verb} {_label(entry)}"
     found = board.tensors.get(wish.tensor)
+    converted = wish.product is not None and _reads_converted(board, entry, wish.product[0])
     if found is None:
-        board.tensors[wish.tensor] = board.plan_for(wish, reason)
+        entered = board.plan_for(wish, reason)
+        board.tensors[wish.tensor] = replace(entered, on_converted=True) if converted else entered
         board.reasons[wish.tensor] = [reason]
         return
-    if (found.product, found.factor) != (wish.product, wish.factor):
+    if (found.product, found.factor, found.on_converted) != (wish.product, wish.factor, converted):
         # The integer kernels take the scale of a bias for granted, so it serves one product only.
         board.notes.append(
             f"{_label(entry)} reads {wish.tensor!r} in float, for its grid serves another: {board.why(wish.tensor)}"
@@ -113,10 +174,15 @@ def _note(board: _Board, wish: Wish, entry: NodeDraft) -> None:
             f"{wish.tensor!r} gets one scale for the whole tensor, for its readers want different axes: "
             f"{board.why(wish.tensor)}; {reason}"
         )
-        spec = replace(spec, axis=None)
+        spec = replace(spec, axis=None, block_size=None)
     board.reasons[wish.tensor].append(reason)
     if spec is not found.spec or (wish.fixed and not found.fixed):
         board.tensors[wish.tensor] = replace(found, spec=spec, fixed=found.fixed or wish.fixed)
+
+
+def _reads_converted(board: _Board, entry: NodeDraft, tensor: str) -> bool:
+    override = board.overrides.get(tensor)
+    return override is not None and override.converts_for(entry.node.name)
 
 
 _ALL = "all it reads and makes has a grid"
@@ -128,6 +194,7 @@ def _name_what_stays_float(board: _Board, entry: NodeDraft, readers: Mapping[str
         return
     floats = [tensor for tensor in dict.fromkeys(entry.node.input) if board.view.float_type(tensor) is not None]
     left = [repr(tensor) for tensor in floats if not _is_rounded_for(name, readers.get(tensor, frozenset()))]
+    left += [repr(tensor) for tensor in entry.left if tensor not in board.tensors]
     if left:
         board.nodes[name] = replace(board.nodes[name], reason=f"{_ALL}, save {', '.join(left)}, which stays float")
 
@@ -153,13 +220,21 @@ def _settle(board: _Board, entry: NodeDraft) -> None:
 def _share(board: _Board, wish: Wish, entry: NodeDraft) -> NodePlan | None:
     assert wish.like is not None
     source = board.tensors.get(wish.like)
-    if source is None or source.product is not None or source.spec.per_channel:
+    if source is None or source.product is not None or source.spec.axis is not None:
         # Neither channels nor the scale of a bias stay what they are where values move.
         reason = f"it only moves values, and its input {wish.like!r} has no grid to share"
         return NodePlan(op=entry.node.op_type, status="float", reason=reason)
     root = source.like or wish.like
     shared = board.plan_for(wish, f"moved from {wish.like!r} by {_label(entry)}")
-    board.decide(wish.tensor, replace(shared, role="activation", like=root, product=None))
+    shared = replace(shared, role="activation", product=None)
+    if (override := board.overrides.get(wish.tensor)) is not None:
+        board.decide(wish.tensor, replace(shared, spec=override.grid.spec(shared.spec)))
+        return None
+    override = board.overrides.get(root)
+    converted = source.on_converted or _reads_converted(board, entry, wish.like)
+    if converted and override is not None and override.convert is not None:
+        shared = replace(shared, spec=override.convert.spec(board.usual), on_converted=True)
+    board.decide(wish.tensor, replace(shared, like=root))
     return None
 
 
@@ -171,17 +246,33 @@ def _absorb(board: _Board, wish: Wish, entry: NodeDraft) -> NodePlan:
     source = board.tensors.get(before)
     if source is None:
         return NodePlan(op=op, status="float", reason=f"its input {before!r} has no grid")
-    output = replace(board.plan_for(wish, f"activation made by {label}"), spec=source.spec)
+    output = board.plan_for(wish, f"activation made by {label}")
+    if board.on_integers and source.fixed is not None:  # of an operator whose kernel has one grid for its output
+        output = replace(output, fixed=_clipped(source.fixed, wish.within))
+    if output.spec is not source.spec and not {before, wish.tensor} & board.overrides.keys():
+        output = replace(output, spec=source.spec)
     alone = board.view.only_reader(before) is not None and before in board.view.producers
-    obstacle = _obstacle(source, wish.within, alone)
+    obstacle = "the recipe keeps it" if board.keep_clipping else _obstacle(source, wish.within, alone)
+    if obstacle is None and before in board.overrides:
+        obstacle = "its input has an override"
+    if obstacle is None and output.spec.symmetric:
+        obstacle = "a symmetric grid does not end where it clips"
     if obstacle is None:
         del board.tensors[before]
         board.decide(wish.tensor, replace(output, absorbs=before, within=wish.within))
         return NodePlan(op=op, status="absorbed", reason="the grid of its output saturates where it clips")
-    board.decide(wish.tensor, output)
     if alone and source.like is None:
-        board.tensors[before] = replace(source, range_of=wish.tensor)
+        # What is measured behind it is nearer than what the definition of an operator says.
+        board.tensors[before] = replace(source, range_of=wish.tensor, fixed=source.fixed if board.on_integers else None)
+    if board.on_integers:
+        return NodePlan(op=op, status="float", reason=f"no {op} on integers: {obstacle}")
+    board.decide(wish.tensor, output)
     return NodePlan(op=op, status="quantized", reason=f"kept between grids: {obstacle}")
+
+
+def _clipped(values: tuple[float, float], within: tuple[float, float]) -> tuple[float, float]:
+    """Return what of a range comes through a Relu or Clip."""
+    return max(values[0], within[0]), min(values[1], within[1])
 
 
 def _obstacle(source: TensorPlan, within: tuple[float, float], alone: bool) -> str | None:
@@ -213,12 +304,30 @@ def _drop_idle_biases(board: _Board) -> None:
 def _readers(board: _Board, tensor: str) -> tuple[str, ...] | None:
     """Name who reads the rounded tensor: everybody behind a quantized node, else the quantized ones that asked."""
     producer = board.view.producers.get(tensor)
-    if producer is not None and board.nodes[producer.name].status != "float":
-        return None
+    behind_quantized = producer is not None and board.nodes[producer.name].status != "float"
+    behind_quantized |= board.rounded_for_all and tensor not in board.view.constants
+    if board.dedicated and board.tensors[tensor].role == "activation":
+        several = _quantized_readers(board, tensor)
+        if len(several) > 1:
+            return several if behind_quantized else _asking(board, tensor)
+    return None if behind_quantized else _asking(board, tensor)
+
+
+def _quantized_readers(board: _Board, tensor: str) -> tuple[str, ...]:
+    names = dict.fromkeys(node.name for node in board.view.readers(tensor))
+    return tuple(name for name in names if board.nodes[name].status != "float")
+
+
+def _asking(board: _Board, tensor: str) -> tuple[str, ...]:
     asking = [node.name for node in board.view.readers(tensor) if (node.name, tensor) in board.asking]
     return tuple(name for name in asking if board.nodes[name].status == "quantized")
 
 
-def _in_order(view: GraphView) -> list[str]:
-    names = [*view.inputs, *(name for node in view.nodes for name in (*node.input, *node.output) if name)]
-    return list(dict.fromkeys(names))
+def _in_order(view: GraphView, wanted: Iterable[str]) -> Iterator[str]:
+    """Yield the wanted tensors in the order in which the graph takes them in, reads and makes them."""
+    left = set(wanted)
+    for names in (view.inputs, *(names for node in view.nodes for names in (node.input, node.output))):
+        for name in names:
+            if name in left:
+                left.remove(name)
+                yield name

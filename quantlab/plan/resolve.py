@@ -19,13 +19,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quantlab.arrays import QParams, Range, qparams_from_range
+from quantlab.arrays import INT32, UINT8, QParams, QuantSpec, Range, block_range, qparams_from_range, restricted_qparams
 from quantlab.errors import DataError, ModelError, OptionError, RangeError, nearest
-from quantlab.graph import GraphView
+from quantlab.graph import FLOATS, GraphView
+from quantlab.plan.entries import Conversion
+from quantlab.plan.forms import with_obstacles
 from quantlab.plan.quantplan import NodePlan, QuantPlan, TensorPlan
+from quantlab.plan.wishes import Role
 
 BIAS_HEADROOM = 1.0001
 BIAS_SPAN = float(2**32 - 2)
+
+_SMALLEST = {kind: np.finfo(kind).smallest_subnormal for kind in FLOATS.values()}
+"""Smallest positive number of each type; NumPy works it out each time anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +64,28 @@ def resolve(plan: QuantPlan, ranges: Mapping[str, Calibrated], view: GraphView) 
     for name, tensor in plan.tensors.items():
         if tensor.like is None and tensor.product is None:
             done[name] = _numbers(name, tensor, plan, ranges, view)
-    _widen_for_biases(plan, done, view)
+    if plan.numerics.widen_weights:
+        _widen_for_biases(plan, done, view)
     factors = {**done, **_likes(plan, done)}
     for name, tensor in plan.tensors.items():
         if tensor.like is not None:
             done[name] = _shared(name, tensor, done)
         elif tensor.product is not None:
             done[name] = _bias(name, tensor, factors, view)
-    return _judged(replace(plan, tensors={name: done[name] for name in plan.tensors}), view)
+    notes = tuple(dict.fromkeys([*plan.notes, *_saturated(done, view)]))
+    found = _judged(replace(plan, tensors={name: done[name] for name in plan.tensors}, notes=notes), view)
+    return with_obstacles(found, view) if plan.format == "QOperator" else found
+
+
+def _saturated(done: Mapping[str, TensorPlan], view: GraphView) -> Iterator[str]:
+    """Say of each bias that its scale is too fine for 32 bits, which cannot be where weights are widened."""
+    for name, tensor in done.items():
+        values = None if tensor.product is None else view.constant(name)
+        if tensor.qparams is None or values is None or not values.size:
+            continue
+        steps = np.abs(values.astype(np.float64)) / tensor.qparams.scale.astype(np.float64)
+        if float(steps.max()) > INT32.qmax:
+            yield f"bias {name!r} saturates: {float(steps.max()):.3g} steps of its scale do not fit into 32 bits"
 
 
 def _judged(plan: QuantPlan, view: GraphView) -> QuantPlan:
@@ -111,7 +131,12 @@ def superfluous(plan: QuantPlan, view: GraphView) -> Iterator[str]:
 
 
 def _likes(plan: QuantPlan, done: Mapping[str, TensorPlan]) -> dict[str, TensorPlan]:
-    return {name: done[tensor.like] for name, tensor in plan.tensors.items() if tensor.like and tensor.like in done}
+    found = {}
+    for name, tensor in plan.tensors.items():
+        if tensor.like and tensor.like in done:
+            root = done[tensor.like]
+            found[name] = replace(root, qparams=root.followed(True)) if tensor.on_converted else root
+    return found
 
 
 def check_plan(plan: QuantPlan, view: GraphView) -> None:
@@ -152,6 +177,16 @@ def _joined(before: str, after: str, view: GraphView) -> bool:
     return reader is not None and reader is view.producers.get(after) and reader.input[0] == before
 
 
+def _followed(plan: QuantPlan, tensor: TensorPlan) -> list[QParams | None]:
+    """Return the numbers that a tensor follows: those of an activation, or of one and a weight."""
+    if tensor.like is not None:
+        return [plan.tensors[tensor.like].followed(tensor.on_converted)]
+    if tensor.product is None:
+        return []
+    x, w = (plan.tensors[factor] for factor in tensor.product)
+    return [x.followed(tensor.on_converted), w.qparams]
+
+
 def stale(plan: QuantPlan) -> Iterator[str]:
     """Find the tensors of a resolved plan whose numbers do not follow from those they should follow from.
 
@@ -162,39 +197,82 @@ def stale(plan: QuantPlan) -> Iterator[str]:
         Names of tensors that share a grid or are biases.
     """
     for name, tensor in plan.tensors.items():
-        sources = [plan.tensors[other].qparams for other in (tensor.like, *(tensor.product or ())) if other]
+        sources = _followed(plan, tensor)
         if tensor.qparams is None or any(source is None for source in sources):
             continue
         if tensor.like is not None and tensor.qparams != sources[0]:
             yield name
         elif tensor.product is not None:
             x, w = (source for source in sources if source is not None)
-            wanted = np.resize(product_scale(x, w, tensor.factor), tensor.qparams.scale.shape)
-            if not np.array_equal(wanted, tensor.qparams.scale):
+            wanted, scale = product_scale(x, w, tensor.factor), tensor.qparams.scale
+            if not np.array_equal(wanted if wanted.shape == scale.shape else np.resize(wanted, scale.shape), scale):
                 yield name
 
 
 def _numbers(
     name: str, tensor: TensorPlan, plan: QuantPlan, ranges: Mapping[str, Calibrated], view: GraphView
 ) -> TensorPlan:
-    if tensor.qparams is not None:
+    if tensor.resolved:
         return tensor
     try:
-        found = _range(name, tensor, ranges, view)
-        values = found.values.astype(tensor.dtype)
-        grid = qparams_from_range(values, tensor.spec, min_real_range=plan.min_real_range)
+        if tensor.qparams is None:
+            found = _range(name, tensor, ranges, view)
+            values = _with_ends(found.values.astype(tensor.dtype), tensor.ends)
+            source = found.source if tensor.ends is None else f"{found.source}; one end given by an override"
+            grid = _grid(values, tensor.spec, tensor.role, plan)
+            tensor = replace(tensor, values=values, source=source, qparams=grid)
+        if tensor.convert is not None and tensor.convert.qparams is None:
+            tensor = replace(tensor, convert=_converted(name, tensor, tensor.convert, plan, ranges, view))
     except RangeError as error:
         raise RangeError(f"tensor {name!r}: {error}") from error
-    return replace(tensor, values=values, source=found.source, qparams=grid)
+    return tensor
+
+
+def _converted(
+    name: str,
+    tensor: TensorPlan,
+    second: Conversion,
+    plan: QuantPlan,
+    ranges: Mapping[str, Calibrated],
+    view: GraphView,
+) -> Conversion:
+    """Compute the second grid, from the range that was measured unless it has one of its own."""
+    values = second.values
+    if values is None:
+        measured = name in ranges or tensor.fixed is not None
+        found = _range(name, replace(tensor, values=None) if measured else tensor, ranges, view)
+        values = _with_ends(found.values.astype(tensor.dtype), second.ends)
+    return replace(second, values=values, qparams=_grid(values, second.spec, tensor.role, plan))
+
+
+def _with_ends(values: Range, ends: tuple[float | None, float | None] | None) -> Range:
+    """Put one given end in place of the measured one; ranges contain 0, so that no end passes the other."""
+    if ends is None:
+        return values
+    kind = values.dtype.type
+    lo, hi = (kind(was if end is None else end) for was, end in zip((values.lo, values.hi), ends, strict=True))
+    return Range(np.minimum(lo, kind(0)), np.maximum(hi, kind(0)))
+
+
+def _grid(values: Range, spec: QuantSpec, role: Role, plan: QuantPlan) -> QParams:
+    least, numerics = plan.min_real_range, plan.numerics
+    if numerics.restricted and role == "activation" and spec.dtype == UINT8 and not spec.symmetric:
+        return restricted_qparams(values, spec, min_real_range=least)
+    return qparams_from_range(values, spec, min_real_range=least, degenerate=numerics.degenerate)
 
 
 def _range(name: str, tensor: TensorPlan, ranges: Mapping[str, Calibrated], view: GraphView) -> Calibrated:
     if tensor.values is not None:
         return Calibrated(values=tensor.values, source=tensor.source or "given in the plan")
     if (constant := view.constant(name)) is not None:
-        per_channel = "" if tensor.spec.axis is None else f" of each channel of axis {tensor.spec.axis}"
-        source = f"smallest and largest of the constant's {constant.size:,} values{per_channel}"
-        return Calibrated(values=constant_range(constant, tensor.spec.axis), source=source)
+        spec = tensor.spec
+        part = "" if spec.axis is None else f" of each channel of axis {spec.axis}"
+        if spec.axis is not None and spec.block_size is not None:
+            part, values = f" of each block of {spec.block_size} along axis {spec.axis}", _blocks(constant, spec)
+        else:
+            values = constant_range(constant, spec.axis)
+        source = f"smallest and largest of the constant's {constant.size:,} values{part}"
+        return Calibrated(values=values, source=source)
     if tensor.fixed is not None:
         ends = np.asarray(tensor.fixed, tensor.dtype)
         source = f"{tensor.fixed[0]:g}..{tensor.fixed[1]:g} by the definition of the operator"
@@ -203,6 +281,12 @@ def _range(name: str, tensor: TensorPlan, ranges: Mapping[str, Calibrated], view
     if measured not in ranges:
         raise DataError(f"no range is known for tensor {measured!r}: calibrate it, or give it a range in the plan")
     return ranges[measured]
+
+
+def _blocks(values: npt.NDArray[Any], spec: QuantSpec) -> Range:
+    assert spec.axis is not None
+    assert spec.block_size is not None
+    return block_range(values, spec.axis, spec.block_size)
 
 
 def constant_range(values: npt.NDArray[Any], axis: int | None) -> Range:
@@ -227,7 +311,7 @@ def constant_range(values: npt.NDArray[Any], axis: int | None) -> Range:
 
 def _grid_of(name: str, plan: QuantPlan, done: Mapping[str, TensorPlan]) -> QParams | None:
     tensor = done.get(plan.tensors[name].like or name)
-    return None if tensor is None else tensor.qparams
+    return None if tensor is None else tensor.followed(plan.tensors[name].on_converted)
 
 
 def _widen_for_biases(plan: QuantPlan, done: dict[str, TensorPlan], view: GraphView) -> None:
@@ -235,7 +319,11 @@ def _widen_for_biases(plan: QuantPlan, done: dict[str, TensorPlan], view: GraphV
         if tensor.product is None or tensor.qparams is not None:
             continue
         x, w = (_grid_of(factor, plan, done) for factor in tensor.product)
-        weight = done.get(tensor.product[1])
+        first, weight = (done.get(factor) for factor in tensor.product)
+        if tensor.on_converted and first is not None:
+            x = first.followed(True)
+        if plan.tensors[tensor.product[1]].qparams is not None:
+            continue  # given numbers stand; a bias that does not fit saturates, and a note says so
         values = view.constant(name)
         if x is None or w is None or weight is None or values is None or weight.role != "weight":
             continue
@@ -248,10 +336,13 @@ def _widen_for_biases(plan: QuantPlan, done: dict[str, TensorPlan], view: GraphV
 def _wide_enough(
     bias: npt.NDArray[Any], x_scale: npt.NDArray[Any], w: QParams, per_channel: bool, factor: float
 ) -> npt.NDArray[Any] | None:
-    """Return the widened weight scale, or None where the bias fits as it is."""
-    bias = np.abs(np.ravel(bias).astype(np.float64))
+    """Return the widened weight scale, or None where the bias fits as it is.
+
+    What channels need is computed in float32 up to the division, as in onnxruntime.quantization; the rest in float64.
+    """
+    bias = np.abs(np.ravel(bias).astype(np.float32 if per_channel else np.float64))
     largest = bias.reshape(-1, w.scale.size).max(axis=0) if per_channel else bias.max(initial=0.0)
-    need = BIAS_HEADROOM * (2.0 * largest) / BIAS_SPAN
+    need = BIAS_HEADROOM * (2.0 * largest) / np.float64(BIAS_SPAN)
     have = np.float64(x_scale) * w.scale.astype(np.float64) * abs(factor)
     short = (have > 0) & (have < need)
     if not short.any():
@@ -264,7 +355,10 @@ def _shared(name: str, tensor: TensorPlan, done: Mapping[str, TensorPlan]) -> Te
     assert tensor.like is not None
     root = done[tensor.like]
     source = f"shared with {tensor.like!r}: {root.source}"
-    return replace(tensor, spec=root.spec, values=root.values, source=source, qparams=root.qparams)
+    spec, values = root.spec, root.values
+    if tensor.on_converted and root.convert is not None:
+        spec, values = root.convert.spec, root.convert.values
+    return replace(tensor, spec=spec, values=values, source=source, qparams=root.followed(tensor.on_converted))
 
 
 def product_scale(x: QParams, w: QParams, factor: float) -> npt.NDArray[Any]:
@@ -281,21 +375,22 @@ def product_scale(x: QParams, w: QParams, factor: float) -> npt.NDArray[Any]:
         Scale of the bias, in the shape of the weight's scale.
     """
     scale = np.asarray(x.scale * w.scale * x.scale.dtype.type(factor))
-    return np.asarray(np.maximum(scale, np.finfo(scale.dtype).smallest_subnormal))
+    return np.asarray(np.maximum(scale, _SMALLEST[scale.dtype]))
 
 
 def _bias(name: str, tensor: TensorPlan, done: Mapping[str, TensorPlan], view: GraphView) -> TensorPlan:
     assert tensor.product is not None
     if tensor.qparams is not None:
         return tensor
-    x, w = (done[factor].qparams for factor in tensor.product)
+    x, w = done[tensor.product[0]].followed(tensor.on_converted), done[tensor.product[1]].qparams
     values = view.constant(name)
     assert x is not None
     assert w is not None
     assert values is not None
     scale = product_scale(x, w, tensor.factor)
     if tensor.spec.per_channel:
-        scale = np.tile(scale, values.shape[tensor.spec.axis or 0] // scale.size)
+        groups = values.shape[tensor.spec.axis or 0] // scale.size
+        scale = scale if groups == 1 else np.tile(scale, groups)
     source = f"scale of {tensor.product[0]!r} times scale of {tensor.product[1]!r}"
     grid = QParams(scale=scale, zero_point=np.zeros(scale.shape, np.int64), spec=tensor.spec)
     return replace(tensor, source=source, qparams=grid)

@@ -66,13 +66,20 @@ op_rules: Registry[OpRule] = Registry("operator", "quantlab.plan.rules")
 
 def activation(tensor: str, settings: Settings) -> Wish:
     """Ask for a grid of a tensor's own."""
-    return Wish(tensor=tensor, spec=settings.activation)
+    return Wish(tensor=tensor, spec=settings.activation_of(tensor))
 
 
-def weight(tensor: str, settings: Settings, axis: int | None) -> Wish:
-    """Ask for a weight grid: with a scale for each index of `axis`, if the recipe wants that and `axis` is not None."""
+def weight(tensor: str, settings: Settings, axis: int | None, along: int | None = None) -> Wish:
+    """Ask for a weight grid: with a scale for each index of `axis`, if the recipe wants that and `axis` is not None.
+
+    An override of the tensor decides alone; blocks, if the recipe wants them, lie along the axis `along`.
+    """
     spec = settings.weight
-    if settings.per_channel and axis is not None:
+    if (override := settings.overrides.get(tensor)) is not None:
+        spec = override.grid.spec(spec, weight=True)
+    elif settings.block_size is not None and along is not None:
+        spec = replace(spec, axis=along, block_size=settings.block_size)
+    elif settings.per_channel and axis is not None:
         # Kernels take only zero points in the middle of the grid per channel.
         narrow = spec.dtype.signed and spec.dtype.bits > 4 and not spec.reduce_range
         spec = replace(spec, axis=axis, symmetric=True, narrow_range=narrow)
@@ -88,6 +95,16 @@ def bias(tensor: str, x: str, w: str, axis: int | None, factor: float = 1.0) -> 
 def share(tensor: str, other: str) -> Wish:
     """Ask to share the grid of another tensor."""
     return Wish(tensor=tensor, like=other)
+
+
+def unlisted(node: onnx.NodeProto, settings: Settings) -> Refuse | None:
+    """Return a refusal where an operator that gains nothing from integers was not asked for by its type."""
+    if settings.listed:
+        return None
+    return Refuse(
+        f"onnxruntime has no 8-bit {node.op_type}, so that rounding its tensors would cost accuracy and gain "
+        "nothing; list it in op_types to quantize it all the same"
+    )
 
 
 def float_data(node: onnx.NodeProto, view: GraphView) -> Refuse | None:

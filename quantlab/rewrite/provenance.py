@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import zlib
-from dataclasses import replace
 
 import onnx
 
@@ -26,7 +25,7 @@ def embed_plan(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
     Returns:
         The copy; its metadata entry `quantlab.plan` is the plan's JSON, deflated and base64-encoded.
     """
-    text = _slim(plan).to_json()
+    text = plan.to_json(channels=False)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     kept = [entry for entry in model.metadata_props if entry.key != KEY]
@@ -34,15 +33,6 @@ def embed_plan(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
     copy.metadata_props.extend(kept)
     copy.metadata_props.add(key=KEY, value=base64.b64encode(zlib.compress(text.encode())).decode())
     return copy
-
-
-def _slim(plan: QuantPlan) -> QuantPlan:
-    """Return a plan, and those of its bodies, without the numbers of channels."""
-    small = {
-        name: replace(tensor, values=None, qparams=None) if tensor.spec.per_channel else tensor
-        for name, tensor in plan.tensors.items()
-    }
-    return replace(plan, tensors=small, bodies={key: _slim(body) for key, body in plan.bodies.items()})
 
 
 def embedded_plan(model: onnx.ModelProto) -> QuantPlan | None:

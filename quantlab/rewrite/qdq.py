@@ -3,22 +3,25 @@
     activation  t -> t -> QuantizeLinear -> DequantizeLinear -> whoever reads t
     constant    w -> w_quantized (integers) -> DequantizeLinear -> whoever reads w
 
+The plan's layout changes that: weights may stay float before a pair of their own, each reader may get a pair of its
+own, and both operators may be those of another domain.
+
 Names of new nodes, tensors and initializers are those of onnxruntime.quantization where they are free.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass, field
 
 import onnx
 
 from quantlab.arrays import QParams, quantize
-from quantlab.errors import OptionError
-from quantlab.graph import GraphView, Names, captured, float_tensor, integer_tensor, to_array
+from quantlab.graph import GraphView, Names, float_tensor, integer_tensor, to_array
 from quantlab.plan import QuantPlan, TensorPlan
-from quantlab.plan.resolve import check_plan, stale, superfluous
+from quantlab.plan.entries import Conversion
+from quantlab.plan.resolve import superfluous
+from quantlab.rewrite.frame import CONTRIB_DOMAIN, begin, checked_view, finish
 
 
 @dataclass
@@ -30,21 +33,23 @@ class _Writing:
     names: Names
     gone: frozenset[str]
     outputs: frozenset[str]
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    initializers: deque[onnx.TensorProto] = field(default_factory=deque)
+    nodes: MutableSequence[onnx.NodeProto]
+    initializers: MutableSequence[onnx.TensorProto]
     rounded: dict[str, str] = field(default_factory=dict)
     raw: dict[str, str] = field(default_factory=dict)
-    grids: dict[str, tuple[str, str]] = field(default_factory=dict)
+    grids: dict[tuple[str, bool], tuple[str, str]] = field(default_factory=dict)  # True: a tensor's second grid
     stored: set[str] = field(default_factory=set)
     readers: dict[str, frozenset[str]] = field(default_factory=dict)
+    dedicated: dict[tuple[str, str], str] = field(default_factory=dict)  # tensor and reader to the reader's own copy
 
 
-def insert_qdq(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
+def insert_qdq(model: onnx.ModelProto, plan: QuantPlan, *, view: GraphView | None = None) -> onnx.ModelProto:
     """Return a quantized copy of a model.
 
     Args:
         model: The prepared float model that the plan was made for; it is not changed.
         plan: A resolved plan.
+        view: The model's index, where there is one already.
 
     Returns:
         A new model. Constants are stored as integers; float constants that nobody reads any more are left out.
@@ -53,16 +58,10 @@ def insert_qdq(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
         ModelError: The plan is for another model.
         OptionError: Some tensor of the plan has no scale and zero point yet, or outdated ones.
     """
-    open_tensors = [name for name, tensor in plan.tensors.items() if tensor.qparams is None]
-    if open_tensors:
-        raise OptionError(
-            f"the plan has no scale for {len(open_tensors)} tensors, first {open_tensors[0]!r}: resolve it"
-        )
-    view = GraphView.of(model)
-    check_plan(plan, view)
-    if (name := next(stale(plan), None)) is not None:
-        raise OptionError(f"the numbers of {name!r} do not follow from those they are made from: resolve the plan anew")
-    work = _Writing(view, plan, Names.of(model), frozenset(superfluous(plan, view)), frozenset(view.outputs))
+    view = checked_view(model, plan, view)
+    gone, result = frozenset(superfluous(plan, view)), begin(model)
+    graph = result.graph
+    work = _Writing(view, plan, Names.of(model), gone, frozenset(view.outputs), graph.node, graph.initializer)
     for name, tensor in plan.tensors.items():
         _name_ends(work, name, tensor)
     for name in view.inputs:
@@ -71,39 +70,48 @@ def insert_qdq(model: onnx.ModelProto, plan: QuantPlan) -> onnx.ModelProto:
         if node.name in work.gone:
             continue
         _write_node(work, node)
-    return _assemble(model, work)
+    return finish(result, model)
 
 
 def _name_ends(work: _Writing, name: str, tensor: TensorPlan) -> None:
     """Choose the names of a tensor before and after rounding.
 
-    What everybody reads rounded keeps its own name where others know it by that name: callers and subgraphs.
+    What everybody reads rounded keeps its own name where others know it by that name: callers and subgraphs. So does
+    a bias, because onnxruntime.quantization lets it; there is no float constant of that name any more.
     """
     known = name in work.outputs or any(use.inside for use in work.view.uses.get(name, ()))
+    if tensor.role == "bias" and not known and all(_reads_rounded(work, n, name) for n in work.view.readers(name)):
+        work.raw[name] = work.rounded[name] = name
+        return
     keeps = known and name in work.view.producers and tensor.readers is None
     work.raw[name] = work.names.fresh(f"{name}_QuantizeLinear_Input") if keeps else name
     work.rounded[name] = name if keeps else work.names.fresh(f"{name}_DequantizeLinear_Output")
 
 
-def _grid_names(work: _Writing, name: str, suffix: str = "") -> tuple[str, str]:
+def _grid_names(work: _Writing, name: str, suffix: str = "", *, second: bool = False) -> tuple[str, str]:
     """Write scale and zero point of a tensor, or reuse those of the tensor whose grid it shares."""
     tensor = work.plan.tensors[name]
-    owner = tensor.like or name
-    if owner not in work.grids:
-        grid = tensor.qparams
+    owner, second = tensor.like or name, second or (tensor.like is not None and tensor.on_converted)
+    if (owner, second) not in work.grids:
+        grid, last = work.plan.tensors[owner].followed(second), "_convert" if second else ""
         assert grid is not None
-        scale, zero = work.names.fresh(f"{owner}{suffix}_scale"), work.names.fresh(f"{owner}{suffix}_zero_point")
+        scale = work.names.fresh(f"{owner}{suffix}_scale{last}")
+        zero = work.names.fresh(f"{owner}{suffix}_zero_point{last}")
         work.initializers.append(float_tensor(scale, grid.scale))
         work.initializers.append(integer_tensor(zero, grid.zero_point, grid.spec.dtype))
-        work.grids[owner] = (scale, zero)
-    return work.grids[owner]
+        work.grids[owner, second] = (scale, zero)
+    return work.grids[owner, second]
 
 
 def _write(work: _Writing, op: str, inputs: Sequence[str], output: str, name: str, grid: QParams) -> None:
     """Write a QuantizeLinear or DequantizeLinear; field by field, for `make_node` takes three times as long."""
     node = onnx.NodeProto(op_type=op, input=inputs, output=[output], name=work.names.fresh(name))
+    if work.plan.layout.contrib_ops:
+        node.domain = CONTRIB_DOMAIN
     if grid.spec.axis is not None:
         node.attribute.add(name="axis", type=onnx.AttributeProto.INT, i=grid.spec.axis)
+    if grid.spec.block_size is not None:
+        node.attribute.add(name="block_size", type=onnx.AttributeProto.INT, i=grid.spec.block_size)
     work.nodes.append(node)
 
 
@@ -111,16 +119,57 @@ def _round_activation(work: _Writing, name: str) -> None:
     tensor = work.plan.tensors.get(name)
     if tensor is None or tensor.qparams is None:
         return
-    grid = list(_grid_names(work, name))
-    middle = work.names.fresh(f"{name}_QuantizeLinear_Output")
-    ends = work.raw[name], work.rounded[name]
-    _write(work, "QuantizeLinear", [ends[0], *grid], middle, f"{name}_QuantizeLinear", tensor.qparams)
-    _write(work, "DequantizeLinear", [middle, *grid], ends[1], f"{name}_DequantizeLinear", tensor.qparams)
+    if tensor.role == "activation" and work.plan.layout.dedicated_pairs and len(tensor.readers or ()) > 1:
+        for number, reader in enumerate(tensor.readers or (), 1):
+            output = work.names.fresh(f"{name}_DequantizeLinear_Output_{number}")
+            work.dedicated[name, reader] = output
+            _pair(work, name, tensor.qparams, output, f"_{number}")
+    elif tensor.convert is not None:
+        _converted(work, name, tensor, tensor.convert)
+    else:
+        _pair(work, name, tensor.qparams, work.rounded[name])
+
+
+def _converted(work: _Writing, name: str, tensor: TensorPlan, second: Conversion) -> None:
+    """Round a tensor, and from there onto its second grid for the readers that find it converted.
+
+    Where others read the first grid, the second one has a DequantizeLinear of its own in front, so that each
+    DequantizeLinear with the QuantizeLinear behind it can be taken for one conversion.
+    """
+    first, again, own = tensor.qparams, second.qparams, work.rounded[name]
+    assert first is not None
+    assert again is not None
+    readers = [node.name for node in work.view.readers(name) if _reads_rounded(work, node, name)]
+    converted = [reader for reader in readers if tensor.converts_for(reader)]
+    everyone = len(converted) == len(readers)
+    last = work.names.fresh(f"{name}_convert_DequantizeLinear_Output")
+    if everyone and own == name:  # callers and subgraphs know the tensor by its name
+        own, last = work.names.fresh(f"{name}_DequantizeLinear_Output"), name
+    numbers, integers = _grid_names(work, name), work.names.fresh(f"{name}_QuantizeLinear_Output")
+    _write(work, "QuantizeLinear", [work.raw[name], *numbers], integers, f"{name}_QuantizeLinear", first)
+    _write(work, "DequantizeLinear", [integers, *numbers], own, f"{name}_DequantizeLinear", first)
+    if not everyone:
+        own = work.names.fresh(f"{name}_convert_QuantizeLinear_Input")
+        _write(work, "DequantizeLinear", [integers, *numbers], own, f"{name}_convert_clone_DequantizeLinear", first)
+    numbers, middle = _grid_names(work, name, second=True), work.names.fresh(f"{name}_convert_QuantizeLinear_Output")
+    _write(work, "QuantizeLinear", [own, *numbers], middle, f"{name}_convert_QuantizeLinear", again)
+    _write(work, "DequantizeLinear", [middle, *numbers], last, f"{name}_convert_DequantizeLinear", again)
+    work.dedicated.update({(name, reader): last for reader in converted})
+
+
+def _pair(work: _Writing, name: str, grid: QParams, output: str, suffix: str = "") -> None:
+    numbers = _grid_names(work, name)
+    middle = work.names.fresh(f"{name}_QuantizeLinear_Output{suffix}")
+    _write(work, "QuantizeLinear", [work.raw[name], *numbers], middle, f"{name}_QuantizeLinear{suffix}", grid)
+    _write(work, "DequantizeLinear", [middle, *numbers], output, f"{name}_DequantizeLinear{suffix}", grid)
 
 
 def _round_constant(work: _Writing, name: str) -> None:
     tensor = work.plan.tensors[name]
     assert tensor.qparams is not None
+    if tensor.role == "weight" and work.plan.layout.weight_pairs:
+        _pair(work, name, tensor.qparams, work.rounded[name])
+        return
     suffix = "_quantized" if tensor.role == "bias" else ""
     integers = work.names.fresh(f"{name}_quantized")
     scale, zero = _grid_names(work, name, suffix)
@@ -139,7 +188,7 @@ def _write_node(work: _Writing, node: onnx.NodeProto) -> None:
             if name in work.view.constants and name not in work.stored:
                 work.stored.add(name)
                 _round_constant(work, name)
-            copy.input[index] = work.rounded[name]
+            copy.input[index] = work.dedicated.get((name, node.name), work.rounded[name])
     outputs = [_takes_over(work, name) for name in node.output]
     for index, name in enumerate(outputs):
         copy.output[index] = work.raw.get(name, name)
@@ -152,6 +201,8 @@ def _reads_rounded(work: _Writing, node: onnx.NodeProto, name: str) -> bool:
     tensor = work.plan.tensors.get(name)
     if tensor is None or tensor.readers is None:
         return tensor is not None
+    if len(tensor.readers) == 1:
+        return node.name == tensor.readers[0]
     if name not in work.readers:  # thousands of nodes may read one tensor
         work.readers[name] = frozenset(tensor.readers)
     return node.name in work.readers[name]
@@ -161,26 +212,3 @@ def _takes_over(work: _Writing, name: str) -> str:
     """Return the tensor that a producer makes instead, where the Relu or Clip behind it is gone."""
     uses = work.view.uses.get(name)
     return uses[0].node.output[0] if uses and uses[0].node.name in work.gone else name
-
-
-def _assemble(model: onnx.ModelProto, work: _Writing) -> onnx.ModelProto:
-    result = onnx.ModelProto(
-        ir_version=model.ir_version, producer_name="quantlab", domain=model.domain, model_version=model.model_version
-    )
-    result.opset_import.extend(model.opset_import)
-    result.metadata_props.extend(model.metadata_props)
-    result.functions.extend(model.functions)
-    graph = result.graph
-    graph.name, graph.doc_string = model.graph.name, model.graph.doc_string
-    graph.node.extend(work.nodes)
-    graph.input.extend(model.graph.input)
-    graph.output.extend(model.graph.output)
-    graph.sparse_initializer.extend(model.graph.sparse_initializer)
-    graph.metadata_props.extend(model.graph.metadata_props)
-    made = {name for node in work.nodes for name in node.output}
-    graph.value_info.extend(value for value in model.graph.value_info if value.name in made)
-    read = {*work.view.outputs, *captured(graph)}
-    graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in read)
-    while work.initializers:  # each is let go once it is copied, so that large weights are in memory once
-        graph.initializer.append(work.initializers.popleft())
-    return result

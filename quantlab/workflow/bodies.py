@@ -21,6 +21,7 @@ import onnx
 
 from quantlab.backend import Array, Backend, Batch, Runner
 from quantlab.graph.scopes import Scope
+from quantlab.workflow.recurrence import NO_STATE, Recurrence, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +53,15 @@ class BodyBatches:
     model: onnx.ModelProto
     scope: Scope
     batches: Iterable[Batch]
+    state: State
 
     def __iter__(self) -> Iterator[Batch]:
-        return body_batches(self.backend, self.model, self.scope, self.batches)
+        return body_batches(self.backend, self.model, self.scope, self.batches, self.state)
 
 
-def body_batches(backend: Backend, model: onnx.ModelProto, scope: Scope, batches: Iterable[Batch]) -> Iterator[Batch]:
+def body_batches(
+    backend: Backend, model: onnx.ModelProto, scope: Scope, batches: Iterable[Batch], state: State = NO_STATE
+) -> Iterator[Batch]:
     """Yield every sample that a body sees while a model runs on samples of its own.
 
     Args:
@@ -65,12 +69,14 @@ def body_batches(backend: Backend, model: onnx.ModelProto, scope: Scope, batches
         model: The model that the scope belongs to.
         scope: The body.
         batches: Samples of the model.
+        state: Output of the model to the input that it becomes with the next sample.
 
     Yields:
         Samples of `scope.model`: its own inputs, and what it takes from outside.
 
     Raises:
         ModelError: The model or the body does not load, or fails on a sample.
+        OptionError: The model has no such state.
     """
     node = next(node for node in model.graph.node if node.name == scope.node)
     own = [value.name for value in scope.model.graph.input]
@@ -84,10 +90,14 @@ def body_batches(backend: Backend, model: onnx.ModelProto, scope: Scope, batches
     )
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     wanted = dict.fromkeys([*(name for name in node.input if name), *scope.outer])
-    runner = backend.open(model, [name for name in wanted if name not in constants])
+    recurrence = Recurrence.of(model, state, backend)
+    asked = dict.fromkeys([*(name for name in wanted if name not in constants), *recurrence.outputs])
+    runner = backend.open(model, list(asked))
     carry_out = {"If": _branch, "Loop": _loop, "Scan": _scan}[node.op_type]
     for batch in batches:
-        yield from carry_out(rounds, {name: constants[name] for name in wanted if name in constants} | runner(batch))
+        values = runner(recurrence.fed(batch))
+        recurrence.keep(values)
+        yield from carry_out(rounds, {name: constants[name] for name in wanted if name in constants} | values)
 
 
 def _branch(rounds: Rounds, values: dict[str, Array]) -> Iterator[Batch]:

@@ -19,7 +19,7 @@ from quantlab.arrays import dequantize, sqnr_from_powers
 from quantlab.backend import Backend, Batch, OrtBackend
 from quantlab.errors import DataError, ModelError
 from quantlab.graph import GraphView
-from quantlab.graph.quantized import Rounded, rounded_tensors
+from quantlab.graph.quantized import Rounded, original_name, rounded_tensors
 from quantlab.progress import Track, known_total, quiet
 from quantlab.workflow.quantize import prepare_for
 from quantlab.workflow.recurrence import NO_STATE, Recurrence, State
@@ -142,8 +142,8 @@ def compare(
     outputs = _common_outputs(prepared, quantized_model)
     exact_state, rounded_state = (Recurrence.of(model, state, backend) for model in (prepared, quantized_model))
     reference, view = GraphView.of(prepared), GraphView.of(quantized_model)
-    found = [_pair(rounded, reference) for rounded in rounded_tensors(view)]
-    pairs = [pair for pair in found if pair.name is not None and pair.rounded.before is not None]
+    found = [_pair(rounded, reference, view) for rounded in rounded_tensors(view)]
+    pairs = [pair for pair in found if pair.name is not None and not pair.rounded.constant]
     if not found:
         raise ModelError(
             "nothing in the second model is quantized: give the float model first, the quantized one second"
@@ -174,7 +174,7 @@ def compare(
         outputs=tuple(sums["output", name].row(name, "output", "float") for name in outputs),
         agreement=agreeing / rows if rows else None,
         samples=samples,
-        unmatched=tuple(pair.rounded.after for pair in found if pair.name is None),
+        unmatched=tuple(pair.rounded.after or pair.rounded.integers for pair in found if pair.name is None),
     )
 
 
@@ -190,13 +190,25 @@ def _kind(pair: _Pair) -> str:
     return pair.rounded.grid.spec.dtype.name
 
 
-def _pair(rounded: Rounded, reference: GraphView) -> _Pair:
-    """Find the float partner: the tensor in front of the pair, the graph output behind it, or the constant by name."""
-    stem = rounded.integers.removesuffix("_quantized")
-    candidates = [rounded.before, rounded.after] if rounded.before is not None else [stem]
-    known = [name for name in candidates if name in reference.producers or name in reference.inputs]
-    known += [name for name in candidates if rounded.before is None and name in reference.constants]
-    return _Pair(rounded=rounded, name=known[0] if known else None)
+def _pair(rounded: Rounded, reference: GraphView, view: GraphView) -> _Pair:
+    """Find the float partner: the tensor in front of the pair, the one behind it, or that of the same name."""
+    stem = original_name(rounded.integers)
+    if rounded.constant:
+        return _Pair(rounded=rounded, name=stem if stem in reference.constants else None)
+    candidates = [rounded.before, rounded.after] if rounded.before is not None else [rounded.after, stem]
+    known = (name for name in candidates if name in reference.producers or name in reference.inputs)
+    name = next(known, None)
+    if name is not None and rounded.before is None:
+        name = _behind_absorbed(name, reference, view)
+    return _Pair(rounded=rounded, name=name)
+
+
+def _behind_absorbed(name: str, reference: GraphView, view: GraphView) -> str:
+    """Return the output of the Relu or Clip that a tensor's grid has absorbed, or the tensor where it has none."""
+    reader = reference.only_reader(name)
+    if reader is None or reader.op_type not in ("Relu", "Clip"):
+        return name
+    return name if any(node.name == reader.name for node in view.nodes) else reader.output[0]
 
 
 def _constant(pair: _Pair, reference: GraphView, view: GraphView) -> TensorError:

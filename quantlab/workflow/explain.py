@@ -70,6 +70,12 @@ def _tensor(name: str, tensor: TensorPlan) -> Iterator[str]:
         yield f"  scale: {_numbers(grid.scale)}   zero point: {_numbers(grid.zero_point)}"
         if tensor.product is None:
             yield f"  formula: {_formula(tensor)}"
+    if (second := tensor.convert) is not None:
+        who = "its readers" if second.readers is None else ", ".join(second.readers)
+        yield f"  converted for {who}: {second.spec}"
+        if second.qparams is not None:
+            numbers = _numbers(second.qparams.scale), _numbers(second.qparams.zero_point)
+            yield f"  converted scale: {numbers[0]}   zero point: {numbers[1]}"
     if tensor.readers is not None:
         yield f"  read rounded only by: {', '.join(tensor.readers) or 'nobody'}"
 

@@ -16,8 +16,8 @@ import onnx
 from quantlab.backend import Backend, Batch, OrtBackend
 from quantlab.backend.observed import observed_rung
 from quantlab.backend.symbolic import Symbolic, symbolic_rung
-from quantlab.graph.passes import Edit, Pass
-from quantlab.graph.prepare.shapes import onnx_rung, open_tensors, shape_pass
+from quantlab.graph.passes import Pass
+from quantlab.graph.prepare.shapes import Rung, onnx_rung, shape_pass
 
 
 def shape_ladder(
@@ -38,7 +38,7 @@ def shape_ladder(
     Returns:
         The pass, for `quantlab.graph.prepare.prepare`.
     """
-    rungs: list[Edit] = [onnx_rung] if by_onnx else []
+    rungs: list[Rung] = [onnx_rung] if by_onnx else []
     rungs += [symbolic_rung(symbolic)] if symbolic is not None else []
     rungs += [observed_rung(backend or OrtBackend(), batches)] if batches is not None else []
     return shape_pass(*rungs)
@@ -46,8 +46,9 @@ def shape_ladder(
 
 def without_type(model: onnx.ModelProto) -> list[str]:
     """Return the tensors whose element type nobody knows, in the order of the nodes; they cannot be quantized."""
-    known = {value.name: value for values in (model.graph.value_info, model.graph.output) for value in values}
-    return [name for name in open_tensors(model.graph) if name not in known or not _typed(known[name])]
+    graph = model.graph
+    typed = {value.name for values in (graph.value_info, graph.output) for value in values if _typed(value)}
+    return [name for node in graph.node for name in node.output if name and name not in typed]
 
 
 def _typed(value: onnx.ValueInfoProto) -> bool:

@@ -19,6 +19,7 @@ import onnx
 from quantlab import kernels
 from quantlab.backend import Array, Backend, Batch, Runner, usable_cores
 from quantlab.calibration import RangeRule, Statistic
+from quantlab.calibration.gather import Gatherer, gatherer
 from quantlab.errors import DataError, ModelError
 from quantlab.graph.sizes import tensor_bytes
 from quantlab.plan import Calibrated, NonFinite, QuantPlan
@@ -279,10 +280,12 @@ class Feed:
 def _observe(work: Work, feed: Feed, empty: Mapping[str, Statistic]) -> Statistics:
     """Work on samples until there are no more, and return what they showed."""
     with kernels.using(work.choice):  # looked up once, not for every tensor
-        return _observed(work, feed, dict(empty))
+        seen = {name: gatherer(statistic) for name, statistic in empty.items()}
+        _gather(work, feed, seen)
+        return {name: gathered.result() for name, gathered in seen.items()}
 
 
-def _observed(work: Work, feed: Feed, seen: Statistics) -> Statistics:
+def _gather(work: Work, feed: Feed, seen: Mapping[str, Gatherer]) -> None:
     while (taken := feed.take()) is not None:
         index, batch = taken
         try:
@@ -291,18 +294,17 @@ def _observed(work: Work, feed: Feed, seen: Statistics) -> Statistics:
                 values = part.run(fed)
                 back = back or values
                 with feed.counting:
-                    _update(seen, {name: values[name] for name in part.names}, index, work.nonfinite)
+                    _add(seen, {name: values[name] for name in part.names}, index, work.nonfinite)
             work.recurrence.keep(back or {})
         except ModelError as error:
             feed.fail(index, ModelError(f"sample {index}: {error}"))
         except Exception as error:
             feed.fail(index, error)
-    return seen
 
 
-def _update(seen: Statistics, values: Mapping[str, Array], index: int, nonfinite: NonFinite) -> None:
+def _add(seen: Mapping[str, Gatherer], values: Mapping[str, Array], index: int, nonfinite: NonFinite) -> None:
     for name, value in values.items():
-        seen[name] = seen[name].update(value)
+        seen[name].add(value)
         check_finite(name, seen[name], nonfinite, index)
 
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 
 from quantlab.calibration import Statistic
+from quantlab.calibration.gather import Gatherer
 from quantlab.errors import DataError, QuantlabWarning
 from quantlab.plan import NonFinite
 
@@ -16,12 +17,12 @@ CURE = (
 )
 
 
-def check_finite(name: str, seen: Statistic, policy: NonFinite, sample: int) -> None:
+def check_finite(name: str, seen: Statistic | Gatherer, policy: NonFinite, sample: int) -> None:
     """Refuse what a policy does not allow in a tensor.
 
     Args:
         name: The tensor.
-        seen: Its statistic with the sample in it; none of the samples before was refused.
+        seen: Its statistic, or what gathers it, with the sample in it; none of the samples before was refused.
         policy: See `Recipe.nonfinite`.
         sample: Number of the sample.
 

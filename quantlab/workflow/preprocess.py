@@ -18,7 +18,7 @@ from quantlab.data import batches
 from quantlab.errors import OptionError, nearest
 from quantlab.graph.check import check_float_model
 from quantlab.graph.files import MAX_PROTOBUF_BYTES, DataFiles, check_writable, load, save
-from quantlab.graph.passes import Pass, Sequential
+from quantlab.graph.passes import Pass, Sequential, Workpiece
 from quantlab.graph.prepare import SORT_NODES, prepare
 from quantlab.graph.view import subgraphs
 from quantlab.workflow.ladder import shape_ladder
@@ -202,7 +202,8 @@ def _check_output(source: Any, output: str | os.PathLike[str] | None) -> None:
     check_writable(output)
 
 
-def _ort_optimize(model: onnx.ModelProto) -> list[str]:
+def _ort_optimize(piece: Workpiece) -> list[str]:
+    model = piece.model
     before, foreign = len(model.graph.node), _foreign(model.graph)
     model.CopyFrom(optimized(model))
     used = {node.domain for node in _nodes(model.graph)} | {node.domain for f in model.functions for node in f.node}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import onnx
 
@@ -13,21 +15,24 @@ from quantlab.backend import Batch
 from quantlab.calibration import RangeTable, TwoPassRule, calibrator
 from quantlab.errors import DataError, OptionError, QuantlabWarning
 from quantlab.graph import GraphView
-from quantlab.graph.check import check_float_model
 from quantlab.graph.prepare import prepare
 from quantlab.graph.scopes import Scope, scopes_of, with_bodies
-from quantlab.plan import QuantPlan, Recipe, draft, op_rules, refine, resolve
+from quantlab.plan import QuantPlan, Recipe, draft, refine, resolve
+from quantlab.plan.forms import known_operators
 from quantlab.progress import Track, quiet
-from quantlab.rewrite import insert_qdq
+from quantlab.rewrite import insert_qdq, write_qoperator
+from quantlab.rewrite.integer_ends import integer_ends
 from quantlab.rewrite.provenance import embed_plan
 from quantlab.workflow.bodies import BodyBatches
 from quantlab.workflow.engine import Engine
+from quantlab.workflow.fitting import check_fit, heard
 from quantlab.workflow.ladder import shape_ladder, without_type
 from quantlab.workflow.measure import Statistics, calibrated
 from quantlab.workflow.nonfinite import warn_of_left_out
 from quantlab.workflow.ranges import check_origin, kept_ranges
 
 PER_CHANNEL_OPSET = 13
+BLOCK_OPSET = 21
 FLOAT16_OPSET = 19
 
 
@@ -46,6 +51,11 @@ class Prepared:
     notes: tuple[str, ...]
     gone: tuple[str, ...]
     bodies: Mapping[str, PreparedBody] = field(default_factory=dict)
+
+    @cached_property
+    def view(self) -> GraphView:
+        """An index of the model, which planning, computing and writing share."""
+        return GraphView.of(self.model)
 
     def walk(self) -> Iterator[Prepared]:
         """Yield this and, however deep, the bodies within."""
@@ -95,8 +105,8 @@ def prepare_for(model: onnx.ModelProto, recipe: Recipe = Recipe()) -> Prepared: 
     Raises:
         ModelError: The model is broken, already quantized, or cannot be raised to the opset that is needed.
     """
-    check_float_model(model)
-    result = prepare(model, min_opset=needed_opset(model, recipe), shapes=shape_ladder())
+    opset = needed_opset(model, recipe)
+    result = prepare(model, min_opset=opset, shapes=shape_ladder(), optimize=recipe.optimize)
     if unknown := without_type(result.model):
         warnings.warn(
             f"{len(unknown)} tensors have no known type and stay in float, the first is {unknown[0]!r}: "
@@ -119,8 +129,11 @@ def needed_opset(model: onnx.ModelProto, recipe: Recipe) -> int:
     """Return the opset that a recipe's grids need: 13 for scales per channel, more for narrow and wide integers."""
     specs: list[QuantSpec | None] = [recipe.activation, recipe.weight]
     specs += [spec for rule in recipe.rules for spec in (rule.activation, rule.weight)]
-    floor = max(spec.dtype.min_opset for spec in specs if spec is not None)
-    return max(PER_CHANNEL_OPSET, floor, FLOAT16_OPSET if _has_float16(model.graph) else 0)
+    types = [spec.dtype for spec in specs if spec is not None]
+    grids = [grid for entry in recipe.overrides.values() for grid in (entry.grid, entry.convert) if grid is not None]
+    floor = max(kind.min_opset for kind in (*types, *(grid.dtype for grid in grids)) if kind is not None)
+    blocks = BLOCK_OPSET if recipe.block_size is not None else 0
+    return max(PER_CHANNEL_OPSET, floor, blocks, FLOAT16_OPSET if _has_float16(model.graph) else 0)
 
 
 def _has_float16(graph: onnx.GraphProto) -> bool:
@@ -145,16 +158,32 @@ def decide(prepared: Prepared, recipe: Recipe) -> QuantPlan:
         A plan without numbers.
 
     Raises:
-        OptionError: The recipe names a node or operator that does not exist.
+        OptionError: The recipe names a node or operator that does not exist, or an override does not fit the model.
     """
+    if recipe.format == "QOperator":
+        _warn_of_slow_types(recipe)
     everything = list(prepared.walk())
     nodes = [node for part in everything for node in part.model.graph.node]
-    unused = recipe.check(nodes, op_rules, [name for part in everything for name in part.gone])
-    return _decided(prepared, recipe, unused)
+    unused = recipe.check(nodes, known_operators(recipe.format), [name for part in everything for name in part.gone])
+    views = [part.view for part in everything]
+    check_fit(recipe, views)
+    return heard(_decided(prepared, recipe, unused), recipe, views)
+
+
+def _warn_of_slow_types(recipe: Recipe) -> None:
+    """Warn of int8 activations on x86-64, where onnxruntime's fast kernels multiply uint8 by int8."""
+    specs = (recipe.activation, *(rule.activation for rule in recipe.rules if rule.activation is not None))
+    if platform.machine().lower() in ("x86_64", "amd64") and any(spec.dtype.signed for spec in specs):
+        warnings.warn(
+            "int8 activations in format QOperator run slower than float on x86-64: take activation type uint8, or "
+            "format QDQ, whose models onnxruntime converts to uint8 by itself",
+            QuantlabWarning,
+            stacklevel=3,
+        )
 
 
 def _decided(prepared: Prepared, recipe: Recipe, notes: Iterable[str] = ()) -> QuantPlan:
-    view = GraphView.of(prepared.model)
+    view = prepared.view
     bodies = {key: _decided(body.prepared, recipe) for key, body in prepared.bodies.items()}
     return replace(refine(draft(view, recipe, notes), view), bodies=bodies)
 
@@ -250,7 +279,7 @@ def calibrate(
         DataError: No data, or NaN in it; or ranges that are missing, the text names them.
         OptionError: The range rule or one of its options does not exist; or there are both data and ranges.
     """
-    view = GraphView.of(prepared.model)
+    view = prepared.view
     if ranges is not None:
         if batches is not None:
             raise OptionError("batches and ranges exclude each other: give None for the one that is not to be used")
@@ -292,7 +321,9 @@ def calibrate_bodies(
     bodies, notes = {}, list(plan.notes)
     for key, planned in plan.bodies.items():
         body = prepared.bodies[key]
-        samples = BodyBatches(backend=engine.backend, model=prepared.model, scope=body.scope, batches=batches)
+        samples = BodyBatches(
+            backend=engine.backend, model=prepared.model, scope=body.scope, batches=batches, state=engine.state
+        )
         if any(planned.every_observed()) and next(iter(samples), None) is None:
             notes.append(f"{key} stays in float: no calibration sample reaches it")
         else:
@@ -313,12 +344,17 @@ def write(prepared: Prepared, plan: QuantPlan) -> QuantResult:
     Raises:
         OptionError: Some tensor has no numbers yet.
     """
-    return QuantResult(model=embed_plan(_written(prepared, plan), plan), plan=plan, prepared=prepared)
+    ends = {"inputs": plan.layout.integer_inputs, "outputs": plan.layout.integer_outputs}
+    model = integer_ends(_written(prepared, plan), **ends)
+    return QuantResult(model=embed_plan(model, plan), plan=plan, prepared=prepared)
 
 
 def _written(prepared: Prepared, plan: QuantPlan) -> onnx.ModelProto:
     bodies = {key: _written(prepared.bodies[key].prepared, body) for key, body in plan.bodies.items()}
-    return insert_qdq(with_bodies(prepared.model, bodies) if bodies else prepared.model, plan)
+    writer = insert_qdq if plan.format == "QDQ" else write_qoperator
+    if bodies:
+        return writer(with_bodies(prepared.model, bodies), plan)
+    return writer(prepared.model, plan, view=prepared.view)
 
 
 def quantize(

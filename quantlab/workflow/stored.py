@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ import onnx
 
 from quantlab.arrays import QParams
 from quantlab.graph import GraphView
-from quantlab.graph.quantized import Rounded, rounded_tensors
+from quantlab.graph.quantized import Rounded, original_name, rounded_tensors
 from quantlab.graph.scopes import scopes_of
 from quantlab.plan import QuantPlan
 
@@ -43,6 +42,8 @@ def with_stored(plan: QuantPlan, model: onnx.ModelProto) -> QuantPlan:
 def _names(rounded: Rounded) -> Iterator[str]:
     """Yield the names that the tensor may have had in the float model."""
     if rounded.before is None:
-        yield re.sub(r"_quantized(_\d+)?$", "", rounded.integers)  # numbered where the name was taken
+        yield original_name(rounded.integers)
     else:
-        yield from (rounded.before, rounded.after)
+        yield rounded.before
+    if rounded.after is not None:
+        yield rounded.after

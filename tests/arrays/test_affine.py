@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from quantlab.arrays import DTYPES, INT8, QParams, QuantSpec, dequantize, fake_quant, quantize
+from quantlab import kernels
+from quantlab.arrays import DTYPES, FLOAT8E4M3FN, INT8, QParams, QuantSpec, dequantize, fake_quant, quantize
 from quantlab.errors import ShapeError
 
 KINDS = [row for row in DTYPES.values() if row.bits <= 16 and not row.is_float]
@@ -72,3 +73,50 @@ def test_messages(act):
         act(np.zeros((4, 3), np.float32), grid)
     with pytest.raises(ShapeError, match=r"shape \(1, 1, 4\) has 4 channels along axis 2, the grid has 3"):
         act(np.zeros((1, 1, 4), np.float32), grid)
+
+
+GRIDS = {
+    "tensor": QuantSpec(dtype=INT8),
+    "channels": QuantSpec(dtype=INT8, axis=0),
+    "blocks": QuantSpec(dtype=INT8, axis=1, block_size=32),
+    "float8": QuantSpec(dtype=FLOAT8E4M3FN, symmetric=True, axis=0),
+}
+
+
+def grid_of(spec, shape):
+    sizes = {None: (), 0: shape[:1], 1: (shape[0], -(-shape[1] // 32))}[spec.axis]
+    zero = np.zeros(sizes, np.int64) if spec.dtype.is_float else np.arange(np.prod(sizes, dtype=int)).reshape(sizes) % 7
+    return QParams(scale=np.full(sizes, 0.1, np.float32), zero_point=zero, spec=spec)
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+@pytest.mark.parametrize("using", ["numpy", "numba"])
+def test_results_go_to_memory_of_the_caller(kind, using):
+    x = np.random.default_rng(0).standard_normal((3, 500), np.float32)
+    grid = grid_of(GRIDS[kind], x.shape)
+    with kernels.using(using):
+        q, back, made = quantize(x, grid), dequantize(quantize(x, grid), grid), fake_quant(x, grid)
+        out_q, out_back, out_made = np.empty_like(q), np.empty_like(back), np.empty_like(made)
+        assert quantize(x, grid, out=out_q) is out_q
+        assert dequantize(q, grid, out=out_back) is out_back
+        assert fake_quant(x, grid, out=out_made) is out_made
+        pairs = [(out_q, q), (out_back, back), (out_made, made)]
+        assert all(got.tobytes() == want.tobytes() for got, want in pairs)
+        assert fake_quant(x, grid, out=x) is x
+    assert x.tobytes() == made.tobytes()
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+def test_memory_that_does_not_suit_is_refused(kind):
+    x = np.zeros((3, 500), np.float32)
+    grid = grid_of(GRIDS[kind], x.shape)
+    storage = grid.spec.dtype.storage
+    text = (
+        r"^out takes a writeable, contiguous {} array of shape \(3, 500\); got float64 of shape \(3, 500\), contiguous"
+    )
+    with pytest.raises(ValueError, match=text.format(storage)):
+        quantize(x, grid, out=np.zeros((3, 500)))
+    with pytest.raises(ValueError, match=text.format("float32")):
+        dequantize(quantize(x, grid), grid, out=np.zeros((3, 500)))
+    with pytest.raises(ValueError, match=text.format("float32")):
+        fake_quant(x, grid, out=np.zeros((3, 500)))

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -13,9 +13,6 @@ from quantlab.arrays import INT8, UINT8, QuantSpec
 from quantlab.calibration import Histogram, MseRule, calibrator, load_statistics, save_statistics
 from quantlab.calibration.lattice import bin_of, bins_between, lattice_exponent
 from quantlab.errors import OptionError
-
-settings.register_profile("quantlab", deadline=None)
-settings.load_profile("quantlab")
 
 dtypes = st.sampled_from([np.float16, np.float32, np.float64])
 arrays = dtypes.flatmap(lambda d: hnp.arrays(d, st.integers(0, 40), elements=hnp.from_dtype(np.dtype(d))))

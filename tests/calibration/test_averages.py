@@ -6,16 +6,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from quantlab.arrays import INT8, QuantSpec
 from quantlab.calibration import ExponentialAverage, MinMax, MovingAverage, calibrator
 from quantlab.errors import DataError, OptionError
-
-settings.register_profile("quantlab", deadline=None)
-settings.load_profile("quantlab")
 
 SPEC = QuantSpec(dtype=INT8)
 dtypes = st.sampled_from([np.float16, np.float32, np.float64])

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -12,9 +12,6 @@ from quantlab import kernels
 from quantlab.arrays import INT8, QuantSpec
 from quantlab.calibration import MinMax, PerChannelMinMax, calibrator
 from quantlab.errors import DataError, OptionError
-
-settings.register_profile("quantlab", deadline=None)
-settings.load_profile("quantlab")
 
 any_array = st.sampled_from([np.float16, np.float32, np.float64]).flatmap(
     lambda d: hnp.arrays(d, hnp.array_shapes(max_dims=4, max_side=4), elements=hnp.from_dtype(np.dtype(d)))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.special import rel_entr
@@ -14,9 +14,6 @@ from quantlab.calibration import Bins, EntropyRule
 from quantlab.calibration.rules.entropy import TIE, levels_from_zero, search
 from quantlab.errors import OptionError
 from quantlab.kernels import kl_divergences
-
-settings.register_profile("quantlab", deadline=None)
-settings.load_profile("quantlab")
 
 SYMMETRIC, ASYMMETRIC = QuantSpec(dtype=INT8, symmetric=True), QuantSpec(dtype=UINT8)
 

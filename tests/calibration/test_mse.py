@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -15,9 +15,6 @@ from quantlab.arrays import INT4, INT8, INT16, UINT4, UINT8, UINT16, QuantSpec, 
 from quantlab.calibration import Histogram, MseRule, calibrator
 from quantlab.calibration.rules.mse import TIE, errors, points, search
 from quantlab.errors import OptionError
-
-settings.register_profile("quantlab", deadline=None)
-settings.load_profile("quantlab")
 
 SPECS = (
     QuantSpec(dtype=INT8, symmetric=True),
@@ -200,9 +197,9 @@ def test_a_range_of_a_full_histogram_takes_less_than_a_tenth_of_a_second(draw):
     for spec in (SPECS[0], SPECS[2]):
         times = []
         for _ in range(5):
-            start = time.perf_counter()
+            start = time.thread_time()  # of this thread alone: machines are shared
             MseRule().range(seen, spec)
-            times.append(time.perf_counter() - start)
+            times.append(time.thread_time() - start)
         assert min(times) < 0.1
 
 

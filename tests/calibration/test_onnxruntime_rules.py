@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnxruntime.quantization.calibrate import HistogramCollector
@@ -23,9 +23,6 @@ from quantlab.calibration import (
     calibrators,
 )
 from quantlab.errors import DataError, OptionError
-
-settings.register_profile("quantlab", deadline=None)
-settings.load_profile("quantlab")
 
 SPEC = QuantSpec(dtype=UINT8)
 FLOAT8 = QuantSpec(dtype=FLOAT8E4M3FN, symmetric=True)

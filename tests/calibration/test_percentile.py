@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -12,9 +12,6 @@ from quantlab.arrays import INT8, UINT8, QuantSpec
 from quantlab.calibration import Bins, Histogram, MinMaxRule, PercentileRule
 from quantlab.calibration.rules.percentile import lower_cut, upper_cut
 from quantlab.errors import OptionError
-
-settings.register_profile("quantlab", deadline=None)
-settings.load_profile("quantlab")
 
 SYMMETRIC, ASYMMETRIC = QuantSpec(dtype=INT8, symmetric=True), QuantSpec(dtype=UINT8)
 values = st.floats(-1e3, 1e3, width=32)

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -13,9 +13,6 @@ from quantlab import kernels
 from quantlab.arrays import INT4, INT8, INT16, UINT8, QuantSpec, qparams_from_range
 from quantlab.calibration import Histogram, MinMax, calibrator, calibrators
 from quantlab.errors import DataError, OptionError
-
-settings.register_profile("quantlab", deadline=None)
-settings.load_profile("quantlab")
 
 SPECS = (
     QuantSpec(dtype=INT8, symmetric=True),

@@ -7,16 +7,13 @@ from functools import reduce
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from quantlab.calibration import Bins, Histogram, MinMax, lattice_exponent
 from quantlab.calibration.lattice import bin_of, bins_between
 from quantlab.errors import DataError, OptionError, RangeError
-
-settings.register_profile("quantlab", deadline=None)
-settings.load_profile("quantlab")
 
 FLOATS = (np.float16, np.float32, np.float64)
 EMPTY = (MinMax(), Histogram(), Histogram(max_bins=8), Histogram(max_bins=100))

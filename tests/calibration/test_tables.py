@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from onnxruntime.quantization import CalibrationDataReader, quantize_static, write_calibration_table
 from onnxruntime.quantization.calibrate import (
@@ -39,9 +39,6 @@ from quantlab.calibration.tables import checked_maximum, format_of, largest
 from quantlab.demo import digits, float_model
 from quantlab.errors import DataError, OptionError, QuantlabWarning
 from quantlab.graph.files import load
-
-settings.register_profile("quantlab", deadline=None)
-settings.load_profile("quantlab")
 
 EXACT = ["json", "npz"]
 MAXIMUM = ["onnxruntime-flatbuffers", "onnxruntime-text", "tensorrt"]

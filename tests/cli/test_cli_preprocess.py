@@ -1,5 +1,8 @@
 """`quantlab preprocess`: its flags, in both spellings, its files and its report."""
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -34,6 +37,17 @@ def test_a_file_and_a_folder_as_output_give_the_same_bytes(run, files, tmp_path)
     assert any(line[0] == "infer-shapes" and line[1].startswith("onnx found types and shapes of ") for line in lines)
     assert any(line[0] == "nodes" and line[1].startswith("18 became ") for line in lines)
     assert any(line[0] == "time" and line[1].endswith(" s") for line in lines)
+
+
+def test_it_is_a_module_too(run, files, tmp_path):
+    run("preprocess", "--input", files.model, "--output", "out.onnx")
+    command = [sys.executable, "-m", "quantlab.preprocess", "--input", str(files.model), "--output"]
+    done = subprocess.run([*command, "module.onnx"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "infer-shapes" in done.stdout
+    assert (tmp_path / "module.onnx").read_bytes() == (tmp_path / "out.onnx").read_bytes()
+    missing = subprocess.run([sys.executable, "-m", "quantlab.preprocess"], capture_output=True, text=True, check=False)
+    assert missing.returncode == 2
+    assert "Missing option '--input'" in missing.stderr
 
 
 def test_what_comes_out_can_be_quantized(run, files):

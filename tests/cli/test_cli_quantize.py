@@ -46,6 +46,36 @@ def test_what_is_written_runs_and_carries_its_plan(run, files, tmp_path):
     assert embedded_plan(model).nodes["/stem/Conv"].status == "quantized"
 
 
+@pytest.mark.parametrize("word", ["qoperator", "QOperator"])
+def test_operators_on_integers(run, files, tmp_path, word):
+    result = quantize(run, files, "--format", word, "--plan-out", "plan.json")
+    assert result.stderr == ""
+    model = onnx.load(tmp_path / "out.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    kinds = {node.op_type for node in model.graph.node}
+    assert kinds == {
+        "QuantizeLinear", "QLinearConv", "QLinearAdd", "MaxPool", "QLinearGlobalAveragePool", "Flatten", "QGemm",
+        "DequantizeLinear",
+    }  # fmt: skip
+    run("apply", files.model, "plan.json", "-o", "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "out.onnx").read_bytes()
+
+
+def test_a_format_that_does_not_exist(run, files):
+    result = run("quantize", files.model, "--data", files.calibration, "-o", "out.onnx", "--format", "qlinear", code=2)
+    assert "format 'qlinear' is unknown" in result.stderr
+    assert "(allowed: QDQ, QOperator)" in result.stderr
+
+
+def test_ranges_measured_for_operators_on_integers(run, files, tmp_path):
+    options = ("--format", "qoperator")
+    quantize(run, files, *options)
+    run("calibrate", files.model, "--data", files.calibration, "-o", "ranges.json", "--quant-format", "qoperator")
+    run("quantize", files.model, "--ranges", "ranges.json", "-o", "kept.onnx", *options)
+    kept, measured = (onnx.load(tmp_path / name) for name in ("kept.onnx", "out.onnx"))
+    assert list(kept.graph.initializer) == list(measured.graph.initializer)
+
+
 def test_a_checkpoint_is_gone_on_with(run, files, tmp_path):
     quantize(run, files, "--checkpoint", "calibration.npz")
     first = (tmp_path / "out.onnx").read_bytes()

@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from quantlab.arrays import DTYPES
 from quantlab.errors import ModelError, PassError
 from quantlab.graph import FLOATS, GraphView, Names, Pass, Sequential, captured, default_opset, subgraphs
+from quantlab.graph.passes import Workpiece
 from quantlab.graph.prepare import prepare
 from quantlab.graph.tensors import float_tensor, integer_tensor, to_array
 from tests.graph.builders import CAPTURING, build, normal
@@ -142,9 +143,9 @@ def test_names_of_a_model_include_those_of_subgraphs() -> None:
         assert names.fresh(name) == f"{name}_1"
 
 
-def _rename(model: onnx.ModelProto) -> list[str]:
-    model.graph.name += "!"
-    return [f"named {model.graph.name!r}"]
+def _rename(piece: Workpiece) -> list[str]:
+    piece.model.graph.name += "!"
+    return [f"named {piece.model.graph.name!r}"]
 
 
 def test_a_pass_copies_and_says_what_it_did() -> None:

@@ -18,6 +18,7 @@ import quantlab
 from quantlab.calibration import calibrators
 from quantlab.cli.app import app
 from quantlab.plan import op_rules
+from quantlab.plan.forms import integer_needs, known_operators
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -270,7 +271,13 @@ def test_every_room_is_in_the_architecture():
 def test_every_operator_is_documented_and_no_other():
     table = [line for line in (DOCS / "operators.md").read_text().splitlines() if line.startswith("| `")]
     listed = [name for line in table for name in re.findall(r"`(\w+)`", line.split("|")[1])]
-    assert sorted(listed) == sorted(op_rules)
+    assert sorted(listed) == sorted(known_operators("QDQ") | known_operators("QOperator"))
+
+
+def test_the_table_of_operators_says_which_have_a_form_on_integers():
+    table = [line.split("|") for line in (DOCS / "operators.md").read_text().splitlines() if line.startswith("| `")]
+    floats = {name for cells in table for name in re.findall(r"`(\w+)`", cells[1]) if cells[3].strip() == "float"}
+    assert floats == {name for name in op_rules if name not in integer_needs}
 
 
 @pytest.mark.parametrize("name", quantlab.__all__)

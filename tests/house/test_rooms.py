@@ -22,9 +22,12 @@ FLOORS = [
     ["calibration", "data", "graph"],
     ["plan"],
     ["rewrite"],
+    ["algorithms"],
     ["backend"],
     ["workflow"],
+    ["ort"],
     ["cli"],
+    ["preprocess"],
 ]
 FLOOR = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 BESIDE = {"demo": {"errors", "data"}}
@@ -67,17 +70,11 @@ def test_rooms_import_only_rooms_before_them(path):
         assert room in ("workflow", "cli")
 
 
-def test_only_one_file_imports_onnxruntime():
-    users = {
-        str(path.relative_to(ROOT))
-        for path in MODULES
-        if any(
-            word in path.read_text()
-            for word in ("import onnxruntime", 'import_module("onnxruntime")', "from onnxruntime")
-        )
-    }
+def test_only_the_backend_imports_onnxruntime():
+    words = ("import onnxruntime", 'import_module("onnxruntime', "from onnxruntime")
+    users = {str(path.relative_to(ROOT)) for path in MODULES if any(word in path.read_text() for word in words)}
     # The script that trained the demo model runs by itself, with torch, outside the library's flow.
-    assert users == {"backend/ort.py", "demo/train.py"}
+    assert users == {"backend/ort.py", "backend/peer.py", "demo/train.py"}
 
 
 def run(code):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from quantlab_kernels import compiled, compiled_blocks, reference
 from tests.kernels.block_models import block_runner, native_pack
-from tests.kernels.kernel_cases import GRIDS, bits, blocked, specials, weights
+from tests.kernels.kernel_cases import GRIDS, bits, blocked, outcome, specials, weights
 
 LINEAR = [grid for grid in GRIDS if grid != "int32"]
 MODULES = [reference, compiled]
@@ -19,6 +19,8 @@ LAYOUTS = [
     ((40, 6), 0, 16),
     ((6, 40), 1, 16),
     ((6, 35), -1, 16),
+    ((6, 128), -1, 64),
+    ((3, 96), 1, 64),
     ((4, 6, 3, 3), 1, 4),
     ((20,), 0, 8),
     ((4, 4), 0, 1),
@@ -179,3 +181,24 @@ def test_messages(module):
         module.quantize_pack_4bit(np.zeros(4, np.float32), 16, False)
     with pytest.raises(ValueError, match="block_size is 24; allowed are 16, 32, 64, 128, 256"):
         module.quantize_pack_4bit(x, 24, False)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(("shape", "axis"), [((3, 96), 1), ((2, 320), -1), ((64,), 0), ((2, 96, 1), 1), ((0, 96), 1)])
+@pytest.mark.parametrize("size", [16, 32, 64, 96, 128])
+def test_blocks_along_the_last_axis_agree_whether_or_not_they_are_whole_lanes(grid, dtype, shape, axis, size):
+    storage, qmin, qmax = GRIDS[grid]
+    rng = np.random.default_rng(5)
+    x = (30 * rng.standard_normal(shape)).astype(dtype)
+    special = specials(dtype)
+    x.reshape(-1)[: special.size] = special[: x.size]
+    count = list(shape)
+    count[axis] = -(-count[axis] // size)
+    scale = rng.uniform(0.05, 0.5, count).astype(np.float32)
+    zero = rng.integers(max(qmin, -50), min(qmax, 50), count, endpoint=True)
+    fake, stored = (x, scale, zero, axis, size, qmin, qmax), (x, scale, zero, axis, size, qmin, qmax, storage)
+    assert outcome(compiled.fake_quant_block, *fake) == outcome(reference.fake_quant_block, *fake)
+    assert outcome(compiled.quantize_block, *stored) == outcome(reference.quantize_block, *stored)
+    back = (reference.quantize_block(*stored), scale, zero, axis, size)
+    assert outcome(compiled.dequantize_block, *back) == outcome(reference.dequantize_block, *back)

@@ -24,6 +24,7 @@ from quantlab.arrays import QParams, QuantSpec
 from quantlab.backend import OrtBackend
 from quantlab.graph import captured, subgraphs
 from quantlab.plan import QuantPlan, Recipe, RecipeRule, TensorPlan, activation_spec, weight_spec
+from quantlab.plan.recipe import Format
 from quantlab.workflow.engine import Engine
 from quantlab.workflow.quantize import Prepared, QuantResult, calibrate, decide, prepare_for, write
 
@@ -40,6 +41,7 @@ class Scheme:
     activation: QuantSpec
     weight: QuantSpec
     per_channel: bool = False
+    format: Format = "QDQ"
 
     def recipe(self, *, op_types: Sequence[str] | None = None, rules: Sequence[RecipeRule] = ()) -> Recipe:
         """Return the recipe."""
@@ -47,6 +49,7 @@ class Scheme:
             activation=self.activation,
             weight=self.weight,
             per_channel=self.per_channel,
+            format=self.format,
             op_types=None if op_types is None else tuple(op_types),
             rules=tuple(rules),
         )
@@ -173,7 +176,12 @@ def round_to_grid(values: Array, grid: QParams) -> Array:
     shape = [1] * values.ndim
     if grid.spec.axis is not None:
         shape[grid.spec.axis] = -1
-    scale, zero = grid.scale.reshape(shape), grid.zero_point.astype(np.int64).reshape(shape)
+    scale, zero = grid.scale, grid.zero_point.astype(np.int64)
+    if grid.spec.block_size is None:
+        scale, zero = scale.reshape(shape), zero.reshape(shape)
+    else:
+        repeated = [np.repeat(numbers, grid.spec.block_size, grid.spec.axis) for numbers in (scale, zero)]
+        scale, zero = (numbers[tuple(map(slice, values.shape))] for numbers in repeated)
     wide = np.float64 if grid.spec.dtype.bits > 16 else np.float32
     steps = np.rint(values.astype(wide) / scale.astype(wide)) + zero
     integers = np.clip(steps, grid.spec.dtype.qmin, grid.spec.dtype.qmax) - zero
@@ -195,6 +203,9 @@ def walk(prepared: Prepared, plan: QuantPlan, feeds: Mapping[str, Array], change
             return known[name]
         if name not in rounded:
             rounded[name] = change(name, tensor, known[name])
+        if tensor.convert is not None and tensor.converts_for(reader):
+            assert tensor.convert.qparams is not None
+            return round_to_grid(rounded[name], tensor.convert.qparams)
         return rounded[name]
 
     for node in graph.node:

@@ -6,10 +6,11 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from tests.operators.harness import Array, Scheme
 
@@ -27,11 +28,18 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
         return next(self._batches, None)
 
 
+def reader(batches: Sequence[Mapping[str, Array]]) -> CalibrationDataReader:
+    """Return a reader as the peer wants it."""
+    return _Reader(batches)
+
+
 def peer_model(
     prepared: onnx.ModelProto,
     scheme: Scheme,
     batches: Sequence[Mapping[str, Array]],
     op_types: Sequence[str] | None = None,
+    quant_format: QuantFormat = QuantFormat.QDQ,
+    extra_options: Mapping[str, Any] | None = None,
 ) -> onnx.ModelProto:
     """Quantize a prepared model with onnxruntime.quantization and min-max ranges."""
     with tempfile.TemporaryDirectory() as folder:
@@ -41,12 +49,13 @@ def peer_model(
             source,
             target,
             _Reader(batches),
+            quant_format=quant_format,
             per_channel=scheme.per_channel,
             reduce_range=scheme.weight.reduce_range,
             activation_type=_TYPES[scheme.activation.dtype.name],
             weight_type=_TYPES[scheme.weight.dtype.name],
             op_types_to_quantize=list(op_types) if op_types else None,
-            extra_options={"ActivationSymmetric": scheme.activation.symmetric},
+            extra_options={"ActivationSymmetric": scheme.activation.symmetric, **(extra_options or {})},
         )
         return onnx.load(target)
 

@@ -9,7 +9,14 @@ TABLE = Case(
     constants={"w": normal(3, 16)},
     schemes=PLAIN,
 )
-CASES = (TABLE,)
+ELEMENTS = Case(
+    name="gather-elements-table",
+    text="g (int64[3,16] i) => (float[3,16] y) { y = GatherElements(w, i) }",
+    feeds={"i": (3, 16)},
+    constants={"w": normal(3, 16)},
+    schemes=PLAIN,
+)
+CASES = (TABLE, ELEMENTS)
 
 
 @each(*CASES)

@@ -23,6 +23,7 @@ CASES = (
     _listed("Div", "Div(x, c)", c=DIVISOR),
     _listed("HardSwish", "HardSwish(x)"),
     _listed("HardSigmoid", "HardSigmoid(x)"),
+    _listed("CumSum", "CumSum(x, axis)", axis=np.asarray(1, np.int64)),
     _listed("ReduceMean", "ReduceMean<axes = [3]>(x)", "float[1,4,8,1] y"),
 )
 

@@ -8,7 +8,7 @@ from onnx import helper
 
 from quantlab.arrays import INT8, INT16, UINT8, QuantSpec
 from quantlab.errors import OptionError
-from quantlab.plan import Recipe, RecipeRule, activation_spec, weight_spec
+from quantlab.plan import PRESETS, Recipe, RecipeRule, activation_spec, preset, weight_spec
 
 
 def _nodes(*pairs: tuple[str, str]) -> list[onnx.NodeProto]:
@@ -124,3 +124,38 @@ def test_json_with_unknown_fields_is_refused(plain: dict[str, object], message: 
     with pytest.raises(OptionError) as error:
         Recipe.from_json(plain)
     assert str(error.value).startswith(message)
+
+
+def test_regular_expressions_match_whole_names() -> None:
+    rule = RecipeRule(nodes=("re:block[0-9]/(conv|relu)",))
+    assert rule.matching(CONV) == rule.matching(RELU) == "re:block[0-9]/(conv|relu)"
+    assert rule.matching(STEM) is None
+    assert RecipeRule(nodes=("re:block",)).matching(CONV) is None
+    unused = Recipe(rules=(RecipeRule(nodes=("re:head.*", "re:st.m"), quantize=False),))
+    assert unused.check([CONV, STEM, RELU], ["Conv"]) == ["pattern 're:head.*' matches no node"]
+    with pytest.raises(OptionError, match=r"'re:\(' is no regular expression: missing \), unterminated subpattern"):
+        RecipeRule(nodes=("re:(",))
+
+
+def test_a_rule_that_names_a_node_of_another_type_is_refused() -> None:
+    recipe = Recipe(rules=(RecipeRule(nodes=("stem",), ops=("Relu", "Clip")),))
+    with pytest.raises(OptionError) as error:
+        recipe.check([CONV, STEM, RELU], ["Conv", "Relu", "Clip"])
+    assert str(error.value) == (
+        "node 'stem' is chosen by name, and it is a Conv, while only Relu, Clip are chosen by operator type: add the "
+        "type, or leave the name out"
+    )
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_recipes_that_survive_json(name: str) -> None:
+    assert Recipe.from_json(json.loads(json.dumps(preset(name).to_json()))) == preset(name)
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(OptionError) as error:
+        preset("cpu-x86")
+    assert str(error.value) == (
+        "no preset is called 'cpu-x86'; did you mean 'cpu-x86-vnni' or 'cpu-x86-avx2'? (allowed: cpu-x86-vnni, "
+        "cpu-x86-avx2, cpu-arm, tensorrt, qnn)"
+    )

@@ -95,6 +95,29 @@ def test_every_way_to_hand_over_model_and_data_gives_the_same_bytes(tmp_path):
     assert len(found) == 1
 
 
+def test_formats_go_by_the_names_of_onnxruntime(tmp_path):
+    def quantized(quant_format):
+        return quantlab.quantize_static(
+            demo.float_model(),
+            tmp_path / "out.onnx",
+            Reader(),
+            quant_format,
+            activation_type=peer.QuantType.QUInt8,
+        )
+
+    pairs, *others = (quantized(word) for word in ("QDQ", "QOperator", peer.QuantFormat.QOperator))
+    assert "QLinearConv" not in {node.op_type for node in pairs.model.graph.node}
+    for result in others:
+        kinds = Counter(node.op_type for node in result.model.graph.node)
+        assert kinds["QuantizeLinear"] == kinds["DequantizeLinear"] == 1
+        assert kinds["QLinearConv"] == 5
+        assert result.model == others[0].model
+    stored, image = onnx.load(tmp_path / "out.onnx"), DIGITS.test_images
+    session = onnxruntime.InferenceSession(stored.SerializeToString(), providers=["CPUExecutionProvider"])
+    (scores,) = session.run(None, {"image": image})
+    assert (scores.argmax(axis=-1) == DIGITS.test_labels).mean() > 0.95
+
+
 def test_enums_of_onnxruntime_are_understood():
     ours = quantlab.quantize_static(
         demo.float_model(),
@@ -167,7 +190,7 @@ def test_messages(tmp_path):
 
     attempt(ModelError, "nothing.onnx", model_input=tmp_path / "nothing.onnx")
     attempt(OptionError, "calibration_data_reader is missing", calibration_data_reader=None)
-    attempt(OptionError, r"quant_format 'QOperator': QOperator models are not written yet", quant_format="QOperator")
+    attempt(OptionError, r"format 'QOp' is unknown.* \(allowed: QDQ, QOperator\)", quant_format="QOp")
     attempt(OptionError, r"unknown type 'Int9'", weight_type="Int9")
     attempt(OptionError, "activations of int8 with weights of uint8 have no kernel", weight_type="QUInt8")
     attempt(OptionError, r"no node is called '/stem/Cnv'; did you mean '/stem/Conv'", nodes_to_exclude=["/stem/Cnv"])

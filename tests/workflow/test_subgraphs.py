@@ -11,6 +11,7 @@ from quantlab.calibration import RangeTable
 from quantlab.errors import DataError, OptionError
 from quantlab.plan import QuantPlan, Recipe, RecipeRule
 from quantlab.rewrite.provenance import embedded_plan
+from quantlab.workflow.engine import Engine
 from quantlab.workflow.explain import explain
 from quantlab.workflow.quantize import QuantResult, quantize
 from quantlab.workflow.stored import with_stored
@@ -41,6 +42,14 @@ SCAN = f"""{HEAD} g (float[3] s, float[5,3] x) => (float[3] y, float[5,3] zs)
         u = Add(m, a)
         z = Identity(u)
     }}>(s, x)
+}}"""
+STATEFUL = f"""{HEAD} g (bool c, float[4,3] x, float[4,3] s) => (float[4,3] y, float[4,3] next)
+<float[3,3] w = {{1, 2, 0, 0, 1, 0, 3, 0, 2}}> {{
+    next = Add(x, s)
+    [if] y = If(c) <
+        then_branch = a () => (float[4,3] p) {{ p = MatMul(next, w) }},
+        else_branch = b () => (float[4,3] r) {{ q = MatMul(s, w) r = Relu(q) }}
+    >
 }}"""
 SUBGRAPHS = Recipe(subgraphs=True)
 
@@ -125,6 +134,21 @@ def test_a_branch_that_no_sample_takes_stays_in_float_with_a_note() -> None:
     assert result.plan.notes[-1] == "if.else_branch stays in float: no calibration sample reaches it"
     other = branch_samples(False)[0]
     np.testing.assert_array_equal(OrtBackend().open(result.model)(other)["y"], OrtBackend().open(model)(other)["y"])
+
+
+def test_a_state_that_is_fed_back_reaches_the_bodies() -> None:
+    model = onnx.parser.parse_model(STATEFUL)
+    given = [{"c": np.array(seed % 2 == 0), "x": normal(seed, 4, 3)} for seed in range(5)]
+    by_hand, state = [], np.zeros((4, 3), np.float32)
+    run = OrtBackend().open(model)
+    for sample in given:
+        by_hand.append(sample | {"s": state})
+        state = run(by_hand[-1])["next"]
+    wanted = quantize(model, by_hand, SUBGRAPHS)
+    found = quantize(model, given, SUBGRAPHS, engine=Engine(state={"next": "s"}))
+    assert set(found.plan.bodies) == {"if.then_branch", "if.else_branch"}
+    assert found.plan == wanted.plan
+    assert found.model == wanted.model
 
 
 def test_recipes_name_nodes_in_bodies() -> None:

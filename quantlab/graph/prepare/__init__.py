@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx
 
-from quantlab.graph.check import check_float_model
+from quantlab.graph.check import CHECK_FLOAT_MODEL
 from quantlab.graph.passes import Pass, PassResult, Sequential
 from quantlab.graph.prepare.arithmetic import fold_arithmetic
 from quantlab.graph.prepare.batch_norm import fold_batch_norm
@@ -72,11 +72,13 @@ def prepare(
     contrib_gelu: bool = False,
     separate_weights: bool = False,
     shapes: Pass = INFER_SHAPES,
+    optimize: bool = True,
 ) -> PassResult:
     """Bring a float model into the form that is planned and rewritten; outputs stay equal within float rounding.
 
     Args:
-        model: A float model with its data in memory; it is not changed.
+        model: A float model; it is not changed. Large weights may stay external data, in files that `quantlab.load`
+            has attached to it; data whose file nobody has looked up is refused.
         min_opset: The opset is raised to this where it is lower; 13 is what per-channel quantization needs.
         zero_dead_channels: Silence channels of a BatchNormalization that never carried anything, instead of folding
             them exactly; see `batch_norm`.
@@ -84,6 +86,7 @@ def prepare(
         contrib_gelu: Below opset 20, fuse Gelu into onnxruntime's own operator, see `gelu`.
         separate_weights: Copy weights whose readers want their channels on different axes, see `shared_constants`.
         shapes: The pass that finds types and shapes: onnx's inference, or a ladder with more rungs, see `shapes`.
+        optimize: Fold, fuse and remove nodes. Without it they stay as they are, but for those that make constants.
 
     Returns:
         The prepared copy, with a note for each change and for each thing that had to be left alone.
@@ -97,9 +100,9 @@ def prepare(
         >>> [node.op_type for node in result.model.graph.node]
         ['Relu']
     """
-    check_float_model(model)
     # Constants first and in order: conversion and inference find more when they see values. Conversion makes new ones.
-    steps = Sequential(
+    begin = (
+        CHECK_FLOAT_MODEL,
         STATE_IR_VERSION,
         OPEN_SIZES,
         DROP_INITIALIZER_INPUTS,
@@ -109,8 +112,8 @@ def prepare(
         raise_opset(min_opset),
         LIFT_CONSTANTS,
         NAME_NODES,
-        fold_constants(),
-        shapes,
+    )
+    simpler = (
         JOIN_MOVES,
         REMOVE_IDENTITY,
         MERGE_DUPLICATES,
@@ -121,9 +124,7 @@ def prepare(
         fold_batch_norm(zero_dead=zero_dead_channels),
         fold_arithmetic(),  # what came behind a BatchNormalization
         *([FOLD_FORWARD] if fold_forward else []),
-        separate_shared(weights=separate_weights),
-        DROP_DEAD_NODES,
-        NOTE_MASKS,
-        DROP_UNUSED,
     )
-    return steps(model)
+    end = (separate_shared(weights=separate_weights), *([DROP_DEAD_NODES] if optimize else []), NOTE_MASKS, DROP_UNUSED)
+    folded = (fold_constants(), shapes, *simpler) if optimize else (shapes,)
+    return Sequential(*begin, *folded, *end)(model)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
-from quantlab.graph.names import Names
+from quantlab.graph.passes import Workpiece
 from quantlab.graph.prepare.affine_solvers import BEFORE, BEHIND, Array, ChannelAffine, RefusedError, Solver
 from quantlab.graph.prepare.edit import is_standard, label
 from quantlab.graph.tensors import float_tensor, to_array
@@ -22,17 +22,19 @@ from quantlab.graph.view import GraphView
 class Folding:
     """One run over a graph: the view is of the graph before it, the rest is what has changed since."""
 
-    graph: onnx.GraphProto
-    view: GraphView
-    names: Names
+    piece: Workpiece
     producers: dict[str, onnx.NodeProto]
     fresh: dict[str, onnx.TensorProto] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: onnx.ModelProto) -> Folding:
+    def of(cls, piece: Workpiece) -> Folding:
         """Start a run."""
-        view = GraphView.of(model)
-        return cls(graph=model.graph, view=view, names=Names.of(model), producers=dict(view.producers))
+        return cls(piece=piece, producers=dict(piece.view.producers))
+
+    @property
+    def view(self) -> GraphView:
+        """The graph before the run."""
+        return self.piece.view
 
     def is_constant(self, name: str) -> bool:
         """Say whether a tensor is constant."""
@@ -154,9 +156,10 @@ def _set_constant(node: onnx.NodeProto, index: int, wanted: str, value: Array, w
     if name and len(work.view.uses[name]) == 1 and name not in work.view.outputs:
         work.view.constants[name].CopyFrom(float_tensor(name, value))
         return
-    fresh = float_tensor(work.names.fresh(wanted), value)
-    work.graph.initializer.append(fresh)
-    work.fresh[fresh.name] = work.graph.initializer[-1]
+    fresh = float_tensor(work.piece.names.fresh(wanted), value)
+    initializers = work.piece.model.graph.initializer
+    initializers.append(fresh)
+    work.fresh[fresh.name] = initializers[-1]
     if index < len(node.input):
         node.input[index] = fresh.name
     else:

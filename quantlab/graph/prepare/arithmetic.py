@@ -15,10 +15,10 @@ from collections.abc import Collection
 import numpy as np
 import onnx
 
-from quantlab.graph.passes import Pass
+from quantlab.graph.passes import Pass, Workpiece
 from quantlab.graph.prepare.affine import Folding, fold_behind
 from quantlab.graph.prepare.affine_solvers import BEHIND, Array, ChannelAffine, RefusedError
-from quantlab.graph.prepare.edit import has_operator, is_standard, label, remove_nodes
+from quantlab.graph.prepare.edit import is_standard, label, remove_nodes
 from quantlab.graph.prepare.inputs import missing_constants
 from quantlab.graph.view import GraphView
 
@@ -97,16 +97,16 @@ def fold_arithmetic(*, only: Collection[str] | None = None) -> Pass:
         The pass.
     """
 
-    def edit(model: onnx.ModelProto) -> list[str]:
-        return _edit(model, only)
+    def edit(piece: Workpiece) -> list[str]:
+        return _edit(piece, only)
 
     return Pass(name="fold-arithmetic", edit=edit, requires=missing_constants)
 
 
-def _edit(model: onnx.ModelProto, only: Collection[str] | None) -> list[str]:
-    if not has_operator(model, *ARITHMETIC) or not has_operator(model, *BEHIND):
+def _edit(piece: Workpiece, only: Collection[str] | None) -> list[str]:
+    if piece.operators.isdisjoint(ARITHMETIC) or piece.operators.isdisjoint(BEHIND):
         return []
-    work = Folding.of(model)
+    work = Folding.of(piece)
     removed: set[int] = set()
     notes = []
     for node in work.view.nodes:
@@ -125,7 +125,7 @@ def _edit(model: onnx.ModelProto, only: Collection[str] | None) -> list[str]:
         else:
             notes.append(f"folded {label(node)} into {into}")
             removed.add(id(node))
-    remove_nodes(model.graph, removed)
+    remove_nodes(piece.model.graph, removed)
     return notes
 
 

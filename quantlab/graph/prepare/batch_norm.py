@@ -20,10 +20,10 @@ from collections.abc import Collection
 import numpy as np
 import onnx
 
-from quantlab.graph.passes import Pass
+from quantlab.graph.passes import Pass, Workpiece
 from quantlab.graph.prepare.affine import Folding, fold_behind, linear_producer
 from quantlab.graph.prepare.affine_solvers import Array, ChannelAffine, RefusedError
-from quantlab.graph.prepare.edit import has_operator, is_standard, label, remove_nodes
+from quantlab.graph.prepare.edit import is_standard, label, remove_nodes
 from quantlab.graph.prepare.inputs import missing_constants
 
 DEAD_CHANNEL = 1e-10
@@ -74,16 +74,16 @@ def fold_batch_norm(*, zero_dead: bool = False, only: Collection[str] | None = N
         The pass.
     """
 
-    def edit(model: onnx.ModelProto) -> list[str]:
-        return _edit(model, zero_dead, only)
+    def edit(piece: Workpiece) -> list[str]:
+        return _edit(piece, zero_dead, only)
 
     return Pass(name="fold-batch-norm", edit=edit, requires=missing_constants)
 
 
-def _edit(model: onnx.ModelProto, zero_dead: bool, only: Collection[str] | None) -> list[str]:
-    if not has_operator(model, "BatchNormalization"):
+def _edit(piece: Workpiece, zero_dead: bool, only: Collection[str] | None) -> list[str]:
+    if "BatchNormalization" not in piece.operators:
         return []
-    work = Folding.of(model)
+    work = Folding.of(piece)
     removed: set[int] = set()
     notes = []
     for node in work.view.nodes:
@@ -95,7 +95,7 @@ def _edit(model: onnx.ModelProto, zero_dead: bool, only: Collection[str] | None)
             notes.append(f"left {label(node)} alone: {refusal}")
         else:
             removed.add(id(node))
-    remove_nodes(model.graph, removed)
+    remove_nodes(piece.model.graph, removed)
     return notes
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from quantlab.graph.passes import Pass
+from quantlab.graph.passes import Pass, Workpiece
 from quantlab.graph.prepare.edit import is_standard, label, remove_nodes
 
 _NUMBERS = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
 
 
-def _edit(model: onnx.ModelProto) -> list[str]:
-    graph = model.graph
+def _edit(piece: Workpiece) -> list[str]:
+    graph = piece.model.graph
     outputs = {value.name for value in graph.output}
     listed = list(graph.node)
     removed: set[int] = set()

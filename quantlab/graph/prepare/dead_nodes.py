@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import onnx
 
-from quantlab.graph.passes import Pass
+from quantlab.graph.passes import Pass, Workpiece
 from quantlab.graph.prepare.edit import label, remove_nodes
-from quantlab.graph.view import GraphView, captured, subgraphs
+from quantlab.graph.view import captured, subgraphs
 
 
-def _edit(model: onnx.ModelProto) -> list[str]:
-    view = GraphView.of(model)
+def _edit(piece: Workpiece) -> list[str]:
+    view = piece.view
     wanted = set(view.outputs)
     dead: list[onnx.NodeProto] = []
     for node in reversed(view.nodes):
@@ -22,7 +22,7 @@ def _edit(model: onnx.ModelProto) -> list[str]:
             wanted.update(captured(graph))
     if not dead:
         return []
-    remove_nodes(model.graph, {id(node) for node in dead})
+    remove_nodes(piece.model.graph, {id(node) for node in dead})
     shown = ", ".join(map(label, reversed(dead[-3:]))) + (", ..." if len(dead) > 3 else "")
     return [f"{len(dead)} nodes that lead to no output are gone: {shown}"]
 

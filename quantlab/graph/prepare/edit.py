@@ -9,6 +9,8 @@ import onnx
 
 from quantlab.graph.view import subgraphs
 
+_STANDARD = ("", "ai.onnx")
+
 
 def label(node: onnx.NodeProto) -> str:
     """Return how notes call a node, such as `Conv 'conv1'`."""
@@ -17,12 +19,7 @@ def label(node: onnx.NodeProto) -> str:
 
 def is_standard(node: onnx.NodeProto, *op_types: str) -> bool:
     """Return whether a node is one of the named operators of the default domain."""
-    return node.op_type in op_types and node.domain in ("", "ai.onnx")
-
-
-def has_operator(model: onnx.ModelProto, *op_types: str) -> bool:
-    """Return whether the main graph has a node of the named operators; where it has none, a pass needs no view."""
-    return any(is_standard(node, *op_types) for node in model.graph.node)
+    return node.op_type in op_types and node.domain in _STANDARD
 
 
 def remove_nodes(graph: onnx.GraphProto, removed: Collection[int]) -> None:

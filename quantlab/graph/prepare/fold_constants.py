@@ -17,8 +17,8 @@ from math import prod
 import numpy as np
 import onnx
 
-from quantlab.graph.passes import Pass
-from quantlab.graph.prepare.edit import has_operator, is_standard, label, remove_nodes
+from quantlab.graph.passes import Pass, Workpiece
+from quantlab.graph.prepare.edit import is_standard, label, remove_nodes
 from quantlab.graph.prepare.evaluate import Array, evaluate, known_operators
 from quantlab.graph.prepare.inputs import missing_constants
 from quantlab.graph.prepare.light import TOOL_ERRORS, light_copy
@@ -60,8 +60,8 @@ def fold_constants(*, growth: int = GROWTH) -> Pass:
         The pass. It notes each node that is constant and stays, with the reason.
     """
 
-    def edit(model: onnx.ModelProto) -> list[str]:
-        return _edit(model, growth)
+    def edit(piece: Workpiece) -> list[str]:
+        return _edit(piece, growth)
 
     return Pass(name="fold-constants", edit=edit, requires=missing_constants)
 
@@ -78,12 +78,12 @@ class _Work:
         return self.made.get(name) or self.view.constants.get(name)
 
 
-def _edit(model: onnx.ModelProto, growth: int) -> list[str]:
-    if default_opset(model) < FIRST_OPSET:
+def _edit(piece: Workpiece, growth: int) -> list[str]:
+    if default_opset(piece.model) < FIRST_OPSET:
         return []
-    view = GraphView.of(model)
-    sizes = _sizes(model) if has_operator(model, "Shape", "Size") else {}
-    work = _Work(view=view, sizes=sizes, growth=growth, imports=list(model.opset_import))
+    view = piece.view
+    sizes = _sizes(piece.model) if not piece.operators.isdisjoint(("Shape", "Size")) else {}
+    work = _Work(view=view, sizes=sizes, growth=growth, imports=list(piece.model.opset_import))
     removed: set[int] = set()
     notes = []
     for node in view.nodes:
@@ -93,8 +93,8 @@ def _edit(model: onnx.ModelProto, growth: int) -> list[str]:
         elif found is not None:
             work.made.update((name, _stored(name, array)) for name, array in zip(node.output, found, strict=True))
             removed.add(id(node))
-    remove_nodes(model.graph, removed)
-    _store(model.graph, work)
+    remove_nodes(piece.model.graph, removed)
+    _store(piece.model.graph, work)
     return [*([f"{len(removed)} nodes were computed, for what they read is known"] if removed else []), *notes]
 
 
@@ -216,6 +216,8 @@ def _stored(name: str, array: Array) -> onnx.TensorProto:
 
 def _store(graph: onnx.GraphProto, work: _Work) -> None:
     """Store what is still read: results between two folded nodes are not."""
+    if not work.made:
+        return
     view_of_rest = {name for node in graph.node for name in node.input}
     inside = {name for name in work.made if any(use.inside for use in work.view.uses.get(name, ()))}
     graph.initializer.extend(tensor for name, tensor in work.made.items() if name in view_of_rest or name in inside)

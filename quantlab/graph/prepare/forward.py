@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import onnx
 
-from quantlab.graph.passes import Pass
+from quantlab.graph.passes import Pass, Workpiece
 from quantlab.graph.prepare.affine import Folding, fold_before
 from quantlab.graph.prepare.affine_solvers import BEFORE, ChannelAffine, RefusedError
 from quantlab.graph.prepare.arithmetic import channel_axis, read_arithmetic, split
 from quantlab.graph.prepare.batch_norm import read_batch_norm
-from quantlab.graph.prepare.edit import has_operator, is_standard, label, remove_nodes
+from quantlab.graph.prepare.edit import is_standard, label, remove_nodes
 from quantlab.graph.prepare.inputs import missing_constants
 
 
-def _edit(model: onnx.ModelProto) -> list[str]:
-    if not has_operator(model, *BEFORE):
+def _edit(piece: Workpiece) -> list[str]:
+    if piece.operators.isdisjoint(BEFORE):
         return []
-    work = Folding.of(model)
+    work = Folding.of(piece)
     removed: set[int] = set()
     readers: dict[str, onnx.NodeProto] = {}  # of tensors whose reader has been folded away
     notes = []
@@ -44,7 +44,7 @@ def _edit(model: onnx.ModelProto) -> list[str]:
         removed.add(id(node))
         if work.view.only_reader(tensor) is node:
             readers[tensor] = reader
-    remove_nodes(model.graph, removed)
+    remove_nodes(piece.model.graph, removed)
     return notes
 
 

@@ -10,12 +10,13 @@ import onnx
 from onnx import inliner
 
 from quantlab.errors import ModelError
-from quantlab.graph.passes import Pass
+from quantlab.graph.passes import Pass, Workpiece
 from quantlab.graph.prepare.edit import replace_nodes
 from quantlab.graph.prepare.light import TOOL_ERRORS, light_copy
 
 
-def _edit(model: onnx.ModelProto) -> list[str]:
+def _edit(piece: Workpiece) -> list[str]:
+    model = piece.model
     if not model.functions:
         return []
     try:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from quantlab.graph.passes import Pass
-from quantlab.graph.prepare.edit import has_operator, is_standard, label, remove_nodes
+from quantlab.graph.passes import Pass, Workpiece
+from quantlab.graph.prepare.edit import is_standard, label, remove_nodes
 from quantlab.graph.prepare.inputs import missing_constants
 from quantlab.graph.prepare.patterns import is_near, maker, next_node, number, other_input
 from quantlab.graph.view import GraphView, default_opset
@@ -43,32 +43,32 @@ def fuse_gelu(*, contrib: bool = False) -> Pass:
         The pass. It notes an Erf that is nearly a Gelu, with the number that is different.
     """
 
-    def edit(model: onnx.ModelProto) -> list[str]:
-        return _edit(model, contrib)
+    def edit(piece: Workpiece) -> list[str]:
+        return _edit(piece, contrib)
 
     return Pass(name="fuse-gelu", edit=edit, requires=missing_constants)
 
 
-def _edit(model: onnx.ModelProto, contrib: bool) -> list[str]:
-    if not has_operator(model, "Erf"):
+def _edit(piece: Workpiece, contrib: bool) -> list[str]:
+    if "Erf" not in piece.operators:
         return []
-    view = GraphView.of(model)
-    standard = default_opset(model) >= GELU_OPSET
+    view = piece.view
+    standard = default_opset(piece.model) >= GELU_OPSET
     removed: set[int] = set()
     notes = []
     for node in view.nodes:
         found = _match(node, view) if is_standard(node, "Erf") else None
         if isinstance(found, _Found) and not (standard or contrib):
-            found = f"opset {default_opset(model)} has no Gelu, which came with {GELU_OPSET}"
+            found = f"opset {default_opset(piece.model)} has no Gelu, which came with {GELU_OPSET}"
         if isinstance(found, str):
             notes.append(f"left {label(node)} alone: {found}")
         elif found is not None:
             removed.update(map(id, found.rest))
             notes.append(f"fused {len(found.rest) + 1} nodes around {label(node)} into Gelu {found.last.name!r}")
             _write(found, "" if standard else _DOMAIN)
-    remove_nodes(model.graph, removed)
-    if removed and not standard and all(entry.domain != _DOMAIN for entry in model.opset_import):
-        model.opset_import.add(domain=_DOMAIN, version=1)
+    remove_nodes(piece.model.graph, removed)
+    if removed and not standard and all(entry.domain != _DOMAIN for entry in piece.model.opset_import):
+        piece.model.opset_import.add(domain=_DOMAIN, version=1)
     return notes
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from quantlab.graph.passes import Pass
+from quantlab.graph.passes import Pass, Workpiece
 from quantlab.graph.prepare.aliases import Aliases
-from quantlab.graph.prepare.edit import has_operator, is_standard, label, remove_nodes
+from quantlab.graph.prepare.edit import is_standard, label, remove_nodes
 from quantlab.graph.prepare.inputs import missing_constants
 from quantlab.graph.view import GraphView
 
@@ -21,11 +21,11 @@ WHOLE = 2**31 - 1
 """The end of a Slice from which on exporters mean "to the end"."""
 
 
-def _edit(model: onnx.ModelProto) -> list[str]:
-    if not has_operator(model, "Identity", "Dropout", *_UNCHANGED):
+def _edit(piece: Workpiece) -> list[str]:
+    if piece.operators.isdisjoint(("Identity", "Dropout", *_UNCHANGED)):
         return []
-    view = GraphView.of(model)
-    aliases = Aliases(model.graph, view)
+    view = piece.view
+    aliases = Aliases(piece.model.graph, view)
     removed: set[int] = set()
     notes = []
     for node in view.nodes:
@@ -41,8 +41,8 @@ def _edit(model: onnx.ModelProto) -> list[str]:
             continue
         removed.add(id(node))
         notes.append(f"removed {label(node)}")
-    remove_nodes(model.graph, removed)
-    aliases.carry_out(model.graph)
+    remove_nodes(piece.model.graph, removed)
+    aliases.carry_out(piece.model.graph)
     return notes
 
 

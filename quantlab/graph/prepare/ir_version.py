@@ -6,7 +6,7 @@ import onnx
 
 from quantlab.errors import ModelError
 from quantlab.graph.files import tensors_of
-from quantlab.graph.passes import Pass
+from quantlab.graph.passes import Pass, Workpiece
 from quantlab.graph.view import default_opset
 
 MAX_IR_VERSION = 13
@@ -59,9 +59,13 @@ def _refuse_newer_types(model: onnx.ModelProto) -> None:
             )
 
 
+def _edit(piece: Workpiece) -> list[str]:
+    return state_ir_version(piece.model)
+
+
 def _broken(model: onnx.ModelProto) -> str | None:
     inside = MIN_IR_VERSION <= model.ir_version <= MAX_IR_VERSION
     return None if inside else f"IR version {model.ir_version} is outside {MIN_IR_VERSION}..{MAX_IR_VERSION}"
 
 
-STATE_IR_VERSION = Pass(name="state-ir-version", edit=state_ir_version, ensures=_broken)
+STATE_IR_VERSION = Pass(name="state-ir-version", edit=_edit, ensures=_broken)

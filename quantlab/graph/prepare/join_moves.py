@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from quantlab.graph.passes import Pass
-from quantlab.graph.prepare.edit import has_operator, is_standard, label, remove_nodes
+from quantlab.graph.passes import Pass, Workpiece
+from quantlab.graph.prepare.edit import is_standard, label, remove_nodes
 from quantlab.graph.prepare.inputs import missing_constants
 from quantlab.graph.view import GraphView
 
@@ -35,10 +35,10 @@ _CASTS: dict[int, np.dtype[Any]] = {
 }
 
 
-def _edit(model: onnx.ModelProto) -> list[str]:
-    if not has_operator(model, "Transpose", "Reshape", "Cast"):
+def _edit(piece: Workpiece) -> list[str]:
+    if piece.operators.isdisjoint(("Transpose", "Reshape", "Cast")):
         return []
-    view = GraphView.of(model)
+    view = piece.view
     removed: set[int] = set()
     notes = []
     for node in view.nodes:
@@ -50,7 +50,7 @@ def _edit(model: onnx.ModelProto) -> list[str]:
         node.input[0] = first.input[0]
         removed.add(id(first))
         notes.append(f"joined {label(first)} and {label(node)} into one")
-    remove_nodes(model.graph, removed)
+    remove_nodes(piece.model.graph, removed)
     return notes
 
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from quantlab.graph.passes import Pass
-from quantlab.graph.prepare.edit import has_operator, is_standard, label, remove_nodes
+from quantlab.graph.passes import Pass, Workpiece
+from quantlab.graph.prepare.edit import is_standard, label, remove_nodes
 from quantlab.graph.prepare.inputs import missing_constants
 from quantlab.graph.prepare.patterns import is_near, next_node, number, other_input
 from quantlab.graph.view import GraphView, default_opset
@@ -48,20 +48,20 @@ class _Core:
     nodes: tuple[onnx.NodeProto, ...]
 
 
-def _edit(model: onnx.ModelProto) -> list[str]:
-    if not has_operator(model, "ReduceMean") or not has_operator(model, "Sqrt"):
+def _edit(piece: Workpiece) -> list[str]:
+    if "ReduceMean" not in piece.operators or "Sqrt" not in piece.operators:
         return []
-    view = GraphView.of(model)
+    view = piece.view
     removed: set[int] = set()
     notes = []
     for node in view.nodes:
         core = _core(node, view) if is_standard(node, "ReduceMean") else None
         if core is None:
             continue
-        reason = _fuse(core, view, default_opset(model), removed)
+        reason = _fuse(core, view, default_opset(piece.model), removed)
         around = f"{label(node)} and the layer normalization that begins with it"
         notes.append(f"left {around} alone: {reason}" if reason else f"fused {around} into one node")
-    remove_nodes(model.graph, removed)
+    remove_nodes(piece.model.graph, removed)
     return notes
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from quantlab.graph.passes import Pass
-from quantlab.graph.prepare.edit import has_operator, is_standard, label
+from quantlab.graph.passes import Pass, Workpiece
+from quantlab.graph.prepare.edit import is_standard, label
 from quantlab.graph.view import GraphView
 
 NEVER = -1e3
@@ -75,10 +75,10 @@ def _lowest(name: str, view: GraphView) -> float | None:
     return None if values is None or not values.size else float(np.min(values))
 
 
-def _edit(model: onnx.ModelProto) -> list[str]:
-    if not has_operator(model, "Softmax"):
+def _edit(piece: Workpiece) -> list[str]:
+    if "Softmax" not in piece.operators:
         return []
-    view = GraphView.of(model)
+    view = piece.view
     notes = []
     for node in view.nodes:
         found = masked(node, view)

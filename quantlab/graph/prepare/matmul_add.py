@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import onnx
 
-from quantlab.graph.passes import Pass
-from quantlab.graph.prepare.edit import has_operator, is_standard, label, remove_nodes
+from quantlab.graph.passes import Pass, Workpiece
+from quantlab.graph.prepare.edit import is_standard, label, remove_nodes
 from quantlab.graph.prepare.inputs import missing_constants
 from quantlab.graph.view import GraphView
 
 
-def _edit(model: onnx.ModelProto) -> list[str]:
-    if not has_operator(model, "MatMul"):
+def _edit(piece: Workpiece) -> list[str]:
+    if "MatMul" not in piece.operators:
         return []
-    view = GraphView.of(model)
+    view = piece.view
     notes: list[str] = []
     removed: set[int] = set()
     for node in view.nodes:
@@ -35,7 +35,7 @@ def _edit(model: onnx.ModelProto) -> list[str]:
         node.output[0] = adding.output[0]
         removed.add(id(adding))
         notes.append(f"joined {was} and {label(adding)} into one Gemm")
-    remove_nodes(model.graph, removed)
+    remove_nodes(piece.model.graph, removed)
     return notes
 
 

@@ -8,28 +8,26 @@ from __future__ import annotations
 
 import onnx
 
-from quantlab.graph.names import Names
-from quantlab.graph.passes import Pass
+from quantlab.graph.passes import Pass, Workpiece
 
 
-def _edit(model: onnx.ModelProto) -> list[str]:
-    names = Names.of(model)
+def _edit(piece: Workpiece) -> list[str]:
     seen: set[str] = set()
     unnamed = 0
     notes = []
-    for position, node in enumerate(model.graph.node):
+    for position, node in enumerate(piece.model.graph.node):
         if node.name and node.name not in seen:
             seen.add(node.name)
             continue
-        fresh = names.fresh(f"{node.op_type}_{position}")
+        fresh = piece.names.fresh(f"{node.op_type}_{position}")
         seen.add(fresh)
         if node.name:
             notes.append(f"{node.op_type} {node.name!r} has the name of an earlier node and became {fresh!r}")
         else:
             unnamed += 1
         node.name = fresh
-    if not model.graph.name:
-        model.graph.name = "main"
+    if not piece.model.graph.name:
+        piece.model.graph.name = "main"
         notes.append("the graph had no name and became 'main'")
     return [*([f"{unnamed} nodes without a name got one"] if unnamed else []), *notes]
 

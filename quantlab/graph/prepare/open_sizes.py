@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 import onnx
 
-from quantlab.graph.passes import Pass
+from quantlab.graph.passes import Pass, Workpiece
 from quantlab.graph.view import subgraphs
 
 
-def _edit(model: onnx.ModelProto) -> list[str]:
+def _edit(piece: Workpiece) -> list[str]:
     opened = dict.fromkeys(
-        value.name for graph in _graphs(model.graph) for value in _values(graph) if _open(value.type.tensor_type)
+        value.name for graph in _graphs(piece.model.graph) for value in _values(graph) if _open(value.type.tensor_type)
     )
     if not opened:
         return []

@@ -13,7 +13,7 @@ import onnx
 from onnx import version_converter
 
 from quantlab.errors import ModelError
-from quantlab.graph.passes import Pass
+from quantlab.graph.passes import Pass, Workpiece
 from quantlab.graph.prepare.edit import replace_nodes
 from quantlab.graph.prepare.ir_version import state_ir_version
 from quantlab.graph.prepare.light import TOOL_ERRORS, light_copy
@@ -33,8 +33,8 @@ def raise_opset(minimum: int) -> Pass:
         The pass. It raises ModelError, naming the operator and versions, where an operator cannot be converted.
     """
 
-    def edit(model: onnx.ModelProto) -> list[str]:
-        return _raise(model, minimum)
+    def edit(piece: Workpiece) -> list[str]:
+        return _raise(piece.model, minimum)
 
     def broken(model: onnx.ModelProto) -> str | None:
         opset = default_opset(model)

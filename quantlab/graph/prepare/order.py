@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import onnx
-
-from quantlab.graph.passes import Pass
+from quantlab.graph.passes import Pass, Workpiece
 from quantlab.graph.prepare.edit import replace_nodes
-from quantlab.graph.view import GraphView
 
 
-def _edit(model: onnx.ModelProto) -> list[str]:
-    view = GraphView.of(model)
-    listed = list(model.graph.node)
+def _edit(piece: Workpiece) -> list[str]:
+    view = piece.view
+    listed = list(piece.model.graph.node)
     moved = sum(before is not after for before, after in zip(listed, view.nodes, strict=True))
     if not moved:
         return []
-    replace_nodes(model.graph, view.nodes)
+    replace_nodes(piece.model.graph, view.nodes)
     return [f"{moved} nodes moved so that each comes after what it reads"]
 
 

@@ -7,33 +7,36 @@ contradicts what is known already. What happens inside subgraphs is inferred too
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import onnx
 
-from quantlab.graph.passes import Edit, Pass
+from quantlab.graph.passes import Pass, Workpiece
 from quantlab.graph.prepare.light import TOOL_ERRORS, light_copy
 
 SHOWN = 3
 """How many tensors a note names."""
 
+Rung = Callable[[onnx.ModelProto], list[str]]
+"""Fills in what it finds, in place, and returns a note for each thing it found."""
+
 _INVENTED = re.compile(r"unk__\d+")
 """Names that onnx gives to sizes it knows nothing of."""
 
 
-def shape_pass(*rungs: Edit) -> Pass:
+def shape_pass(*rungs: Rung) -> Pass:
     """Make the pass that climbs a ladder: rung by rung, each for what is still open.
 
     Args:
-        rungs: Edits such as `onnx_rung`; those after the first are not called once nothing is open for them.
+        rungs: Such as `onnx_rung`; those after the first are not called once nothing is open for them.
 
     Returns:
         The pass; its last note counts the tensors that no rung could help.
     """
 
-    def edit(model: onnx.ModelProto) -> list[str]:
-        notes = [note for rung in rungs for note in rung(model)]
-        return [*notes, *_missing(model.graph)]
+    def edit(piece: Workpiece) -> list[str]:
+        notes = [note for rung in rungs for note in rung(piece.model)]
+        return [*notes, *_missing(piece.model.graph)]
 
     return Pass(name="infer-shapes", edit=edit)
 

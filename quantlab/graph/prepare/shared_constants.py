@@ -9,10 +9,7 @@ Copies of weights make a model larger; they are made on request, where scales fo
 
 from __future__ import annotations
 
-import onnx
-
-from quantlab.graph.names import Names
-from quantlab.graph.passes import Pass
+from quantlab.graph.passes import Pass, Workpiece
 from quantlab.graph.prepare.edit import is_standard, label
 from quantlab.graph.prepare.inputs import missing_constants
 from quantlab.graph.view import GraphView, Use
@@ -30,22 +27,21 @@ def separate_shared(*, weights: bool = False) -> Pass:
         The pass.
     """
 
-    def edit(model: onnx.ModelProto) -> list[str]:
-        return _edit(model, weights)
+    def edit(piece: Workpiece) -> list[str]:
+        return _edit(piece, weights)
 
     return Pass(name="separate-shared", edit=edit, requires=missing_constants)
 
 
-def _edit(model: onnx.ModelProto, weights: bool) -> list[str]:
-    view = GraphView.of(model)
-    names = Names.of(model)
+def _edit(piece: Workpiece, weights: bool) -> list[str]:
+    view = piece.view
     notes = []
     for name, tensor in view.constants.items():
         if view.float_type(name) is None or len(view.uses.get(name, ())) < 2:
             continue
         for uses in _ways(name, view, weights)[1:]:
-            fresh = names.fresh(f"{name}_{uses[0].node.name or uses[0].node.output[0]}")
-            copy = model.graph.initializer.add()
+            fresh = piece.names.fresh(f"{name}_{uses[0].node.name or uses[0].node.output[0]}")
+            copy = piece.model.graph.initializer.add()
             copy.CopyFrom(tensor)
             copy.name = fresh
             for use in uses:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import onnx
-
-from quantlab.graph.passes import Pass
+from quantlab.graph.passes import Pass, Workpiece
 from quantlab.graph.prepare.edit import delete_where
-from quantlab.graph.view import GraphView
 
 
-def _edit(model: onnx.ModelProto) -> list[str]:
-    graph = model.graph
-    view = GraphView.of(model)
+def _edit(piece: Workpiece) -> list[str]:
+    graph = piece.model.graph
+    view = piece.view
     wanted = {*view.uses, *view.outputs, *(value.name for value in graph.input)}
     dead = [tensor.name for tensor in graph.initializer if tensor.name not in wanted]
     delete_where(graph.initializer, lambda tensor: tensor.name not in wanted)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import onnx
 
 from quantlab.graph import GraphView
 from quantlab.plan.recipe import Settings
-from quantlab.plan.wishes import Refuse, Wish, float_data, op_rules
+from quantlab.plan.wishes import Refuse, Wish, activation, float_data, op_rules
 
 
 @op_rules.register("Relu", "Clip")
@@ -19,7 +20,7 @@ def clipping(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[
     bounds = (0.0, math.inf) if node.op_type == "Relu" else _bounds(node, view)
     if bounds is None:
         return Refuse("its bounds are computed while the model runs")
-    return [Wish(tensor=node.output[0], spec=settings.activation, absorbs=node.input[0], within=bounds)]
+    return [replace(activation(node.output[0], settings), absorbs=node.input[0], within=bounds)]
 
 
 def _bounds(node: onnx.NodeProto, view: GraphView) -> tuple[float, float] | None:

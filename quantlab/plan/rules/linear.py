@@ -42,19 +42,32 @@ def matmul(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wi
             continue
         # Of a stack of matrices onnxruntime's QLinearMatMul demands a scale for each column of each matrix.
         columns = index == 1 and len(constant.dims) == 2
-        wishes.append(weight(tensor, settings, 1 if columns else None))
+        axis = _asked(settings.matmul_axis, len(constant.dims))
+        channels = axis if axis is not None else 1 if columns else None
+        wishes.append(weight(tensor, settings, channels, along=0 if columns else None))
     return wishes
+
+
+def _asked(axis: int | None, rank: int) -> int | None:
+    """Return an axis that was asked for, counted from the front, or None where a tensor has no such axis."""
+    return None if axis is None or not -rank <= axis < rank else axis % rank
 
 
 def _weighted(node: onnx.NodeProto, view: GraphView, settings: Settings, axis: int) -> Iterator[Wish]:
     x, w = node.input[0], node.input[1]
     yield activation(x, settings)
     yield activation(node.output[0], settings)
-    grid = weight(w, settings, axis) if w in view.constants else activation(w, settings)
+    along = 1 - axis if node.op_type == "Gemm" else None
+    grid = weight(w, settings, axis, along) if w in view.constants else activation(w, settings)
     yield grid
-    if len(node.input) < 3 or not node.input[2] or not settings.bias:
+    blocks = grid.spec is not None and grid.spec.block_size is not None  # no bias is on the product of many scales
+    if len(node.input) < 3 or not node.input[2] or not settings.bias or blocks:
         return
     b = node.input[2]
+    if b in view.constants and b in settings.overrides:
+        # What somebody chose for a bias is not the product of two scales.
+        yield weight(b, settings, None)
+        return
     alpha = view.attribute(node, "alpha", 1.0)
     plain = view.attribute(node, "beta", 1.0) == 1.0 and alpha > 0  # a scale is positive
     if b in view.constants and plain and _fits(view, b, w, grid, axis, view.attribute(node, "group", 1)):

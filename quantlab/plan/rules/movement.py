@@ -19,6 +19,7 @@ from quantlab.plan.wishes import Refuse, Wish, activation, float_data, op_rules,
     "Split",
     "MaxPool",
     "AveragePool",
+    "TopK",
 )
 def movement(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wish] | Refuse:
     """Share the grid of the first input with every float output.
@@ -27,7 +28,8 @@ def movement(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[
     """
     refusal = float_data(node, view)
     outputs = [name for name in node.output if name and view.float_type(name) is not None]
-    return refusal or [share(name, node.input[0]) for name in outputs]
+    asked = [activation(node.input[0], settings)] if settings.force_movement else []
+    return refusal or [*asked, *(share(name, node.input[0]) for name in outputs)]
 
 
 @op_rules.register("Resize")
@@ -42,13 +44,13 @@ def resize(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wi
     return float_data(node, view) or [activation(node.input[0], settings), activation(node.output[0], settings)]
 
 
-@op_rules.register("Gather")
+@op_rules.register("Gather", "GatherElements")
 def gather(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wish] | Refuse:
     """As `movement`; a constant table becomes integers."""
     if (refusal := float_data(node, view)) is not None:
         return refusal
-    table = [activation(node.input[0], settings)] if node.input[0] in view.constants else []
-    return [*table, share(node.output[0], node.input[0])]
+    asked = settings.force_movement or node.input[0] in view.constants
+    return [*([activation(node.input[0], settings)] if asked else []), share(node.output[0], node.input[0])]
 
 
 @op_rules.register("Pad")
@@ -56,10 +58,14 @@ def pad(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wish]
     """Share the grid where the padding lies on it: copies of the data, or zero, which every grid contains."""
     if (refusal := float_data(node, view)) is not None:
         return refusal
+    if _pads_on_the_grid(node, view):
+        return movement(node, view, settings)
+    return [activation(node.input[0], settings), activation(node.output[0], settings)]
+
+
+def _pads_on_the_grid(node: onnx.NodeProto, view: GraphView) -> bool:
     mode = view.attribute(node, "mode", b"constant").decode()
     if mode != "constant" or len(node.input) < 3 or not node.input[2]:
-        return [share(node.output[0], node.input[0])]
+        return True
     value = view.constant(node.input[2])
-    if value is not None and not value.any():
-        return [share(node.output[0], node.input[0])]
-    return [activation(node.input[0], settings), activation(node.output[0], settings)]
+    return value is not None and not value.any()

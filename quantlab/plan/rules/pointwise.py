@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx
 
 from quantlab.graph import GraphView
 from quantlab.plan.recipe import Settings
-from quantlab.plan.wishes import Refuse, Wish, activation, float_data, op_rules
+from quantlab.plan.wishes import Refuse, Wish, activation, float_data, op_rules, unlisted
 
 
 @op_rules.register("Add", "Mul", "LeakyRelu", "Sigmoid", "GlobalAveragePool", "Concat")
@@ -18,15 +20,10 @@ def pointwise(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list
     return [activation(name, settings) for name in dict.fromkeys(tensors)]
 
 
-@op_rules.register("Sub", "Div", "HardSwish", "HardSigmoid", "ReduceMean")
+@op_rules.register("Sub", "Div", "HardSwish", "HardSigmoid", "ReduceMean", "CumSum")
 def on_request(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wish] | Refuse:
     """As `pointwise`, but only where asked for: onnxruntime computes these in float even between grids."""
-    if not settings.listed:
-        return Refuse(
-            f"onnxruntime has no 8-bit {node.op_type}, so that rounding its tensors would cost accuracy and gain "
-            "nothing; list it in op_types to quantize it all the same"
-        )
-    return pointwise(node, view, settings)
+    return unlisted(node, settings) or pointwise(node, view, settings)
 
 
 @op_rules.register("Softmax")
@@ -34,5 +31,5 @@ def softmax(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[W
     """The output lies in 0..1 whatever the data, so its range needs no calibration."""
     if (refusal := float_data(node, view)) is not None:
         return refusal
-    out = Wish(tensor=node.output[0], spec=settings.activation, fixed=(0.0, 1.0))
+    out = replace(activation(node.output[0], settings), fixed=(0.0, 1.0))
     return [activation(node.input[0], settings), out]

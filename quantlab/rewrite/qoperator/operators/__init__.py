@@ -1,0 +1,1 @@
+"""One file a family of operators: how their integer forms are written."""
