@@ -22,13 +22,13 @@ import onnx
 from quantlab.backend import Batch, OrtBackend
 from quantlab.backend.peer import peer_quantize_static
 from quantlab.errors import DataError, QuantlabError
-from quantlab.graph import GraphView, captured, subgraphs
+from quantlab.graph import captured, subgraphs
 from quantlab.graph.tensors import to_array
 from quantlab.ort.known_differences import Difference, base, known_differences
 from quantlab.ort.option_sets import OptionSet
 from quantlab.ort.quantize import quantize_static
-from quantlab.plan import QuantPlan
 from quantlab.progress import Track, quiet
+from quantlab.workflow.quantize import QuantResult
 
 Outcome = Literal["identical", "numbers", "graph", "quantlab alone", "peer alone", "neither"]
 MEANING: dict[Outcome, str] = {
@@ -96,8 +96,7 @@ class Verdict:
 @dataclass(frozen=True, kw_only=True)
 class _Written:
     model: onnx.ModelProto | None
-    plan: QuantPlan | None = None
-    view: GraphView | None = None
+    result: QuantResult | None = None
     words: tuple[str, ...] = ()
     seconds: float
 
@@ -141,15 +140,13 @@ def _verdict(model: onnx.ModelProto, batches: Sequence[Batch], each: OptionSet) 
     names = {line.split()[-1].lstrip("+-") for line in graph} | {one.name for one in changed}
     known: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
-    if ours.plan is not None and outcome != "identical":
-        assert ours.view is not None
+    if (made := ours.result) is not None and outcome != "identical":
         concerned = frozenset(base(one.name) for one in changed)
-        known = tuple(
-            known_differences(
-                Difference(plan=ours.plan, view=ours.view, graph=graph, tensors=concerned, options=each.options)
-            )
+        found = Difference(
+            plan=made.plan, view=made.prepared.view, graph=graph, tensors=concerned, options=each.options
         )
-        reasons = (*ours.words, *_reasons(ours, names))
+        known = tuple(known_differences(found))
+        reasons = (*ours.words, *_reasons(made, names))
     return Verdict(
         name=each.name,
         outcome=outcome,
@@ -170,8 +167,7 @@ def _ours(model: onnx.ModelProto, batches: Sequence[Batch], each: OptionSet) -> 
         except QuantlabError as error:
             return _Written(model=None, words=(f"quantlab: {error}",), seconds=perf_counter() - begin)
     words = dict.fromkeys(f"quantlab: {one.message}" for one in caught)
-    view = GraphView.of(made.prepared.model)
-    return _Written(model=made.model, plan=made.plan, view=view, words=tuple(words), seconds=perf_counter() - begin)
+    return _Written(model=made.model, result=made, words=tuple(words), seconds=perf_counter() - begin)
 
 
 def _peer(model: onnx.ModelProto, batches: Sequence[Batch], each: OptionSet) -> _Written:
@@ -242,10 +238,8 @@ def _without_one(shape: tuple[int, ...]) -> tuple[int, ...]:
     return () if shape == (1,) else shape
 
 
-def _reasons(ours: _Written, names: Iterable[str]) -> list[str]:
+def _reasons(ours: QuantResult, names: Iterable[str]) -> list[str]:
     """Say what the plan knows of the tensors and nodes that names in a written model belong to."""
-    assert ours.plan is not None
-    assert ours.model is not None
     concerned = {base(name) for name in names} | set(names)
     found: dict[str, None] = {}
     for name, tensor in ours.plan.tensors.items():

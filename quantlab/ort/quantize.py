@@ -37,7 +37,6 @@ from quantlab.plan.recipe import Format
 from quantlab.workflow import quantize as workflow
 from quantlab.workflow import static
 from quantlab.workflow.engine import Engine
-from quantlab.workflow.extra_options import ExtraOptions
 from quantlab.workflow.quantize import QuantResult
 
 OURS_ALONE = ("Sub", "Div", "HardSwish", "HardSigmoid", "ReduceMean", "GroupNormalization")
@@ -106,7 +105,6 @@ def quantize_static(
         OptionError: An option is unknown or does not fit the model.
     """
     method = _method(calibrate_method)
-    rule, options = ExtraOptions.parse(_given(extra_options)).range_rule(method.lower(), {})
     wanted: dict[str, Any] = {
         "op_types_to_quantize": op_types_to_quantize or sorted(set(op_rules) - set(OURS_ALONE)),
         "per_channel": per_channel,
@@ -115,9 +113,8 @@ def quantize_static(
         "weight_type": weight_type,
         "nodes_to_quantize": nodes_to_quantize or None,
         "nodes_to_exclude": nodes_to_exclude or None,
-        "calibrate_method": rule if options else f"onnxruntime_{method.lower()}",
-        "calibrate_options": options,
-        "extra_options": {key: value for key, value in _given(extra_options).items() if not key.startswith("Calib")},
+        "calibrate_method": method,
+        "extra_options": _given(extra_options),
         "quant_format": quant_format,
         "optimize": False,
     }
@@ -144,8 +141,10 @@ def quantize_static(
 
 def _as_the_peer(recipe: Recipe) -> Recipe:
     """Return a recipe with the habits of the peer that have no option there."""
+    rule = f"onnxruntime_{recipe.calibrate.removeprefix('onnxruntime_')}"
     numerics = replace(recipe.numerics, degenerate="onnxruntime", reduced_constants=recipe.format == "QDQ")
-    return replace(recipe, numerics=numerics, layout=replace(recipe.layout, rounded_for_all=recipe.format == "QDQ"))
+    layout = replace(recipe.layout, rounded_for_all=recipe.format == "QDQ")
+    return replace(recipe, calibrate=rule, numerics=numerics, layout=layout)
 
 
 def _given(extra_options: Mapping[str, Any] | None) -> dict[str, Any]:

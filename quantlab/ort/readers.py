@@ -43,8 +43,8 @@ class CalibrationDataReader(metaclass=abc.ABCMeta):
         return sample
 
     def __len__(self) -> int:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say how many samples it has")
 
     def set_range(self, start_index: int, end_index: int) -> None:
         """Let `get_next` return the samples from `start_index` to `end_index - 1`; readers may have it or not."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not know how to begin at a sample")

@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from quantlab.arrays import QuantSpec
 from quantlab.errors import OptionError, RangeError
 from quantlab.graph import FLOATS, GraphView
 from quantlab.plan.draft import Draft, NodeDraft
 from quantlab.plan.forms import obstacles
 from quantlab.plan.override_checks import channels_of, check_types, named
 from quantlab.plan.override_numbers import with_numbers
-from quantlab.plan.overrides import Overrides
 from quantlab.plan.quantplan import NodePlan, QuantPlan, TensorPlan
-from quantlab.plan.recipe import ACTIVATION
+from quantlab.plan.recipe import Recipe
 from quantlab.plan.wishes import Wish
 
 _NAMES = {kind: kind.name for kind in FLOATS.values()}
@@ -31,18 +29,16 @@ class _Board:
     """The decisions so far; lives only while `refine` runs."""
 
     view: GraphView
+    recipe: Recipe
     tensors: dict[str, TensorPlan] = field(default_factory=dict)
     nodes: dict[str, NodePlan] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    keep_clipping: bool = False
-    dedicated: bool = False
-    rounded_for_all: bool = False
-    on_integers: bool = False
-    overrides: Overrides = field(default_factory=dict)
-    usual: QuantSpec = ACTIVATION
-    reduced_constants: bool = False
     asking: set[tuple[str, str]] = field(default_factory=set)  # node and tensor that it wants to read rounded
     reasons: dict[str, list[str]] = field(default_factory=dict)  # joined at the end: a tensor may have many readers
+
+    @property
+    def on_integers(self) -> bool:
+        return self.recipe.format == "QOperator"
 
     def why(self, tensor: str) -> str:
         return "; ".join(self.reasons[tensor])
@@ -58,7 +54,8 @@ class _Board:
         assert spec is not None  # a wish without `like` carries its grid
         # A constant needs no calibration whatever it is to its reader.
         constant = wish.role == "activation" and wish.tensor in self.view.constants
-        if constant and self.reduced_constants and wish.like is None and wish.tensor not in self.overrides:
+        reduced = constant and self.recipe.numerics.reduced_constants and self.recipe.weight.reduce_range
+        if reduced and wish.like is None and wish.tensor not in self.recipe.overrides:
             spec = replace(spec, reduce_range=True, narrow_range=False)
         return TensorPlan(
             role="weight" if constant else wish.role,
@@ -91,17 +88,7 @@ def refine(wanted: Draft, view: GraphView) -> QuantPlan:
 
 def _refined(wanted: Draft, view: GraphView) -> QuantPlan:
     recipe = wanted.recipe
-    board = _Board(
-        view,
-        notes=list(wanted.notes),
-        keep_clipping=recipe.keep_clipping,
-        dedicated=recipe.layout.dedicated_pairs,
-        rounded_for_all=recipe.layout.rounded_for_all,
-        on_integers=recipe.format == "QOperator",
-        overrides=recipe.overrides,
-        usual=recipe.activation,
-        reduced_constants=recipe.numerics.reduced_constants and recipe.weight.reduce_range,
-    )
+    board = _Board(view, recipe, notes=list(wanted.notes))
     for entry in wanted.nodes:
         node = entry.node.name
         for wish in entry.wishes:
@@ -121,7 +108,7 @@ def _refined(wanted: Draft, view: GraphView) -> QuantPlan:
             tensor = replace(tensor, reason=board.why(name), readers=who)
         elif who is not None:
             tensor = replace(tensor, readers=who)
-        tensors[name] = _overridden(board, name, tensor) if name in board.overrides else tensor
+        tensors[name] = _overridden(board, name, tensor) if name in board.recipe.overrides else tensor
     sets = {name: None if who is None else frozenset(who) for name, who in readers.items()}
     for entry in wanted.nodes:
         _name_what_stays_float(board, entry, sets)
@@ -139,9 +126,9 @@ def _refined(wanted: Draft, view: GraphView) -> QuantPlan:
 
 
 def _overridden(board: _Board, name: str, tensor: TensorPlan) -> TensorPlan:
-    override = board.overrides[name]
+    override = board.recipe.overrides[name]
     try:
-        return with_numbers(tensor, override, channels_of(name, override, board.view), board.usual)
+        return with_numbers(tensor, override, channels_of(name, override, board.view), board.recipe.activation)
     except (OptionError, RangeError) as error:
         raise named(name, error) from error
 
@@ -181,7 +168,7 @@ def _note(board: _Board, wish: Wish, entry: NodeDraft) -> None:
 
 
 def _reads_converted(board: _Board, entry: NodeDraft, tensor: str) -> bool:
-    override = board.overrides.get(tensor)
+    override = board.recipe.overrides.get(tensor)
     return override is not None and override.converts_for(entry.node.name)
 
 
@@ -227,13 +214,13 @@ def _share(board: _Board, wish: Wish, entry: NodeDraft) -> NodePlan | None:
     root = source.like or wish.like
     shared = board.plan_for(wish, f"moved from {wish.like!r} by {_label(entry)}")
     shared = replace(shared, role="activation", product=None)
-    if (override := board.overrides.get(wish.tensor)) is not None:
+    if (override := board.recipe.overrides.get(wish.tensor)) is not None:
         board.decide(wish.tensor, replace(shared, spec=override.grid.spec(shared.spec)))
         return None
-    override = board.overrides.get(root)
+    override = board.recipe.overrides.get(root)
     converted = source.on_converted or _reads_converted(board, entry, wish.like)
     if converted and override is not None and override.convert is not None:
-        shared = replace(shared, spec=override.convert.spec(board.usual), on_converted=True)
+        shared = replace(shared, spec=override.convert.spec(board.recipe.activation), on_converted=True)
     board.decide(wish.tensor, replace(shared, like=root))
     return None
 
@@ -249,11 +236,11 @@ def _absorb(board: _Board, wish: Wish, entry: NodeDraft) -> NodePlan:
     output = board.plan_for(wish, f"activation made by {label}")
     if board.on_integers and source.fixed is not None:  # of an operator whose kernel has one grid for its output
         output = replace(output, fixed=_clipped(source.fixed, wish.within))
-    if output.spec is not source.spec and not {before, wish.tensor} & board.overrides.keys():
+    if output.spec is not source.spec and not {before, wish.tensor} & board.recipe.overrides.keys():
         output = replace(output, spec=source.spec)
     alone = board.view.only_reader(before) is not None and before in board.view.producers
-    obstacle = "the recipe keeps it" if board.keep_clipping else _obstacle(source, wish.within, alone)
-    if obstacle is None and before in board.overrides:
+    obstacle = "the recipe keeps it" if board.recipe.keep_clipping else _obstacle(source, wish.within, alone)
+    if obstacle is None and before in board.recipe.overrides:
         obstacle = "its input has an override"
     if obstacle is None and output.spec.symmetric:
         obstacle = "a symmetric grid does not end where it clips"
@@ -305,8 +292,8 @@ def _readers(board: _Board, tensor: str) -> tuple[str, ...] | None:
     """Name who reads the rounded tensor: everybody behind a quantized node, else the quantized ones that asked."""
     producer = board.view.producers.get(tensor)
     behind_quantized = producer is not None and board.nodes[producer.name].status != "float"
-    behind_quantized |= board.rounded_for_all and tensor not in board.view.constants
-    if board.dedicated and board.tensors[tensor].role == "activation":
+    behind_quantized |= board.recipe.layout.rounded_for_all and tensor not in board.view.constants
+    if board.recipe.layout.dedicated_pairs and board.tensors[tensor].role == "activation":
         several = _quantized_readers(board, tensor)
         if len(several) > 1:
             return several if behind_quantized else _asking(board, tensor)

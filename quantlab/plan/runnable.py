@@ -33,8 +33,7 @@ def check_blocks(plan: QuantPlan, view: GraphView) -> None:
             raise OptionError(
                 f"MatMul {node.name!r} would multiply {node.input[0]!r}, {x.spec_for(node.name).dtype}, by "
                 f"{node.input[1]!r} in blocks of {w.spec.block_size}, {w.spec.dtype}, which onnxruntime refuses to "
-                f"run: "
-                "take weights of 4 or 16 bits, activations of 16, or leave block_size out"
+                "run: take weights of 4 or 16 bits, activations of 16, or leave block_size out"
             )
 
 
