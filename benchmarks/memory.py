@@ -17,7 +17,7 @@ import numpy as np
 
 import quantlab
 from benchmarks.graphs import mobilenet_v2
-from quantlab.workflow.plots import save_figure
+from quantlab.plots import save_figure
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 EVERY = 50

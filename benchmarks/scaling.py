@@ -26,7 +26,7 @@ from quantlab.arrays import Range
 from quantlab.graph import GraphView
 from quantlab.graph.prepare.light import light_copy
 from quantlab.plan import Calibrated, resolve
-from quantlab.workflow.plots import save_figure
+from quantlab.plots import save_figure
 
 SHAPE = (1, 4, 2, 2)
 ROUNDS = 3

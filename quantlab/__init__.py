@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from quantlab.backend import OrtBackend
     from quantlab.calibration import RangeTable, load_ranges, save_ranges
     from quantlab.data import batches
+    from quantlab.debug.compare import Comparison, compare
     from quantlab.errors import QuantlabError, QuantlabWarning
     from quantlab.graph.files import load, save
     from quantlab.plan import QuantPlan, Recipe, RecipeRule
     from quantlab.workflow.calibration import calibrate_ranges, collect_statistics, ranges_of
-    from quantlab.workflow.compare import Comparison, compare
     from quantlab.workflow.engine import Engine
     from quantlab.workflow.explain import explain
     from quantlab.workflow.fuse import FuseResult, fuse
@@ -37,7 +37,7 @@ _HOMES = {
     "quantlab.graph.files": ("load", "save"),
     "quantlab.plan": ("QuantPlan", "Recipe", "RecipeRule"),
     "quantlab.workflow.calibration": ("calibrate_ranges", "collect_statistics", "ranges_of"),
-    "quantlab.workflow.compare": ("Comparison", "compare"),
+    "quantlab.debug.compare": ("Comparison", "compare"),
     "quantlab.workflow.engine": ("Engine",),
     "quantlab.workflow.explain": ("explain",),
     "quantlab.workflow.fuse": ("FuseResult", "fuse"),

@@ -17,7 +17,7 @@ from quantlab.cli.tables import Cell, Column, counted, decibels, number, show
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from quantlab.workflow.compare import TensorError
+    from quantlab.debug.compare import TensorError
 
 COLUMNS = (
     Column(header="tensor", kind="name"),
@@ -64,8 +64,8 @@ def compare(
     )
     from quantlab.backend import OrtBackend
     from quantlab.cli.samples import Samples
+    from quantlab.debug.compare import compare as measure
     from quantlab.graph.files import load
-    from quantlab.workflow.compare import compare as measure
 
     reference, rounded = load(float_model), load(quantized)
     pairs = o.state_from(state)

@@ -14,7 +14,7 @@ from quantlab.cli.console import output, progress
 from quantlab.cli.tables import Cell, Column, bytes_text, decibels, show
 
 if TYPE_CHECKING:
-    from quantlab.workflow.demo import DemoReport
+    from quantlab.experiments.demo import DemoReport
 
 SUMMARY = (
     Column(header=""),
@@ -39,8 +39,8 @@ def demo(
     """
     recipe = o.recipe_from(per_channel=per_channel, calibrate=calibrate, percent=percent)
     from quantlab.cli.files import check_outputs, make_folder
-    from quantlab.workflow.demo import demo as run
-    from quantlab.workflow.demo import demo_files
+    from quantlab.experiments.demo import demo as run
+    from quantlab.experiments.demo import demo_files
 
     make_folder(folder)
     check_outputs({path.name: path for path in demo_files(folder)}, {})

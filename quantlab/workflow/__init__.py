@@ -1,1 +1,1 @@
-"""Whole tasks, put together from the rooms: quantize, compare, explain, demonstrate."""
+"""Whole tasks, put together from the rooms: preprocess, calibrate, quantize, explain."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from onnxruntime.quantization import QuantFormat
 
+from quantlab.debug.compare import compare
 from quantlab.graph import GraphView
 from quantlab.graph.quantized import original_name, rounded_tensors
-from quantlab.workflow.compare import compare
 from tests.operators.harness import quantized
 from tests.operators.peer import peer_model
 from tests.operators.qoperator_cases import BY_NAME, GRAPHS, SINGLE, U8S8, U8S8_CHANNELS

@@ -16,11 +16,11 @@ import numpy.typing as npt
 import onnx
 
 from quantlab.backend import Backend, Batch, OrtBackend, latencies
+from quantlab.debug.compare import TensorError, compare
 from quantlab.demo import digits, float_model
 from quantlab.graph.files import atomic_write, load, model_size, save
 from quantlab.plan import Recipe
 from quantlab.progress import Track, quiet
-from quantlab.workflow.compare import TensorError, compare
 from quantlab.workflow.quantize import quantize
 
 FLOAT_FILE, INT8_FILE, PLAN_FILE = "digits_float.onnx", "digits_int8.onnx", "plan.json"

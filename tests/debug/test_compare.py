@@ -10,8 +10,8 @@ import pytest
 import quantlab
 from quantlab import demo
 from quantlab.arrays import cosine, mse, sqnr
+from quantlab.debug.compare import _Sums
 from quantlab.errors import DataError, ModelError
-from quantlab.workflow.compare import _Sums
 
 DIGITS = demo.digits()
 SAMPLES = [{"image": image[None]} for image in DIGITS.test_images[:30]]

@@ -7,17 +7,15 @@ Needs matplotlib, which is imported when something is drawn.
 
 from __future__ import annotations
 
-import importlib
-import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from quantlab.arrays import QParams, QuantSpec, Range, qparams_from_range
-from quantlab.errors import OptionError, QuantlabError, RangeError
+from quantlab.errors import OptionError, RangeError
+from quantlab.plots.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +25,6 @@ REAL, INTEGER = 1.0, 0.0
 MOST_LINES = 16
 MARGIN = 0.12
 USED, IDLE, ZERO, CLIPPED, CLIPPED_TEXT = "#1f5fa8", "#b9c3cf", "#c0392b", "#f3d9a4", "#6b5212"
-FORMATS = (".svg", ".png")
 
 
 def plot_mapping(values: Range, spec: QuantSpec, *, axes: Axes | None = None) -> Axes:
@@ -59,7 +56,7 @@ def plot_mapping(values: Range, spec: QuantSpec, *, axes: Axes | None = None) ->
         raise RangeError(f"a mapping is drawn for one scale: got {spec} and a range of shape {values.lo.shape}")
     grid = qparams_from_range(values, spec)
     if axes is None:
-        axes = _new_figure((8.0, 2.4)).add_subplot()
+        axes = new_figure((8.0, 2.4)).add_subplot()
     span = grid.span()
     lo, hi = min(float(span.lo), float(values.lo)), max(float(span.hi), float(values.hi))
     view = lo - MARGIN * (hi - lo), hi + MARGIN * (hi - lo)
@@ -90,42 +87,9 @@ def mapping_figure(values: Range, specs: Sequence[QuantSpec]) -> Figure:
     """
     if not specs:
         raise OptionError("specs is empty: give at least one grid to draw")
-    figure = _new_figure((8.0, 2.4 * len(specs)))
+    figure = new_figure((8.0, 2.4 * len(specs)))
     for index, spec in enumerate(specs):
         plot_mapping(values, spec, axes=figure.add_subplot(len(specs), 1, index + 1))
-    return figure
-
-
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure; the same figure always gives the same bytes.
-
-    Args:
-        figure: What `mapping_figure` returned.
-        path: A file whose name ends in `.svg` or `.png`.
-
-    Raises:
-        OptionError: The name has another ending.
-        QuantlabError: matplotlib is not installed.
-    """
-    ending = Path(path).suffix
-    if ending not in FORMATS:
-        raise OptionError(f"picture {str(path)!r} must be named *{' or *'.join(FORMATS)}")
-    metadata: dict[str, Any] = {"Date": None} if ending == ".svg" else {"Software": None}
-    # Text stays text, and identifiers in the file are made from a fixed word instead of at random.
-    with _matplotlib("").rc_context({"svg.hashsalt": "quantlab", "svg.fonttype": "none"}):
-        figure.savefig(path, metadata=metadata, dpi=120, facecolor="white")
-
-
-def _matplotlib(module: str) -> Any:
-    try:
-        return importlib.import_module(f"matplotlib{module}")
-    except ImportError as error:
-        raise QuantlabError("drawing needs matplotlib: pip install 'quantlab-onnx[plots]'") from error
-
-
-def _new_figure(inches: tuple[float, float]) -> Figure:
-    # Made without pyplot, which would choose a window system and keep the figure alive.
-    figure: Figure = _matplotlib(".figure").Figure(figsize=inches, layout="tight")
     return figure
 
 

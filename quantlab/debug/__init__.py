@@ -1,0 +1,1 @@
+"""What quantization did to a model, and which part of it is to blame."""
