@@ -38,7 +38,6 @@ class _Writing:
     rounded: dict[str, str] = field(default_factory=dict)
     raw: dict[str, str] = field(default_factory=dict)
     grids: dict[tuple[str, bool], tuple[str, str]] = field(default_factory=dict)  # True: a tensor's second grid
-    stored: set[str] = field(default_factory=set)
     readers: dict[str, frozenset[str]] = field(default_factory=dict)
     dedicated: dict[tuple[str, str], str] = field(default_factory=dict)  # tensor and reader to the reader's own copy
 
@@ -64,6 +63,10 @@ def insert_qdq(model: onnx.ModelProto, plan: QuantPlan, *, view: GraphView | Non
     work = _Writing(view, plan, Names.of(model), gone, frozenset(view.outputs), graph.node, graph.initializer)
     for name, tensor in plan.tensors.items():
         _name_ends(work, name, tensor)
+    # Constants come first: onnxruntime then converts each where it is read, and not all of them before anything else.
+    for name in plan.tensors:
+        if name in view.constants and any(_reads_rounded(work, node, name) for node in _left(work, name)):
+            _round_constant(work, name)
     for name in view.inputs:
         _round_activation(work, name)
     for node in view.nodes:
@@ -185,9 +188,6 @@ def _write_node(work: _Writing, node: onnx.NodeProto) -> None:
     copy.CopyFrom(node)
     for index, name in enumerate(node.input):
         if _reads_rounded(work, node, name):
-            if name in work.view.constants and name not in work.stored:
-                work.stored.add(name)
-                _round_constant(work, name)
             copy.input[index] = work.dedicated.get((name, node.name), work.rounded[name])
     outputs = [_takes_over(work, name) for name in node.output]
     for index, name in enumerate(outputs):
@@ -195,6 +195,11 @@ def _write_node(work: _Writing, node: onnx.NodeProto) -> None:
     work.nodes.append(copy)
     for name in outputs:
         _round_activation(work, name)
+
+
+def _left(work: _Writing, name: str) -> list[onnx.NodeProto]:
+    """Return the readers of a tensor that are written."""
+    return [node for node in work.view.readers(name) if node.name not in work.gone]
 
 
 def _reads_rounded(work: _Writing, node: onnx.NodeProto, name: str) -> bool:
