@@ -32,8 +32,15 @@ from benchmarks.model_checks import sqnr
 from benchmarks.pages import INTRODUCTION, conditions, replaced
 from benchmarks.real_models import KEYS, Array, Sample, case
 
-VARIANTS = ("minmax-int8", "minmax-uint8", "percentile-uint8", "minmax-uint8-linear")
-"""Range rule, type of the activations, and whether only linear operators are quantized."""
+VARIANTS = (
+    "minmax-int8",
+    "minmax-uint8",
+    "percentile-uint8",
+    "minmax-uint8-linear",
+    "minmax-int8-qoperator",
+    "minmax-uint8-qoperator",
+)
+"""Range rule, type of the activations, whether only linear operators are quantized, and the format if it is not QDQ."""
 LINEAR = ("Conv", "MatMul", "Gemm")
 TOOLS = ("quantlab", "onnxruntime")
 MIN_OPSET = 13
@@ -93,15 +100,16 @@ def quantize_with_quantlab(content: bytes, samples: list[Sample], variant: str, 
     """Quantize with per-channel int8 weights; everything else as it comes."""
     import quantlab
 
-    rule, kind, *only = variant.split("-")
+    rule, kind, *more = variant.split("-")
     result = quantlab.quantize_static(
         content,
         target,
         samples,
+        quant_format="QOperator" if "qoperator" in more else "QDQ",
         per_channel=True,
         calibrate_method=rule,
         activation_type=kind,
-        op_types_to_quantize=LINEAR if only else None,
+        op_types_to_quantize=LINEAR if "linear" in more else None,
     )
     JITTER_FROM.append(result)
     return ""
@@ -152,7 +160,7 @@ def quantize_with_onnxruntime(content: bytes, samples: list[Sample], variant: st
     except Exception as error:
         notes.append(f"its pre-processing fails ({type(error).__name__}), so it gets the model as it is")
         ready = source
-    rule, kind, *only = variant.split("-")
+    rule, kind, *more = variant.split("-")
     method = {"minmax": peer.CalibrationMethod.MinMax, "percentile": peer.CalibrationMethod.Percentile}[rule]
     activation = {"int8": peer.QuantType.QInt8, "uint8": peer.QuantType.QUInt8}[kind]
     raised = content_opset(ready.read_bytes()) < MIN_OPSET
@@ -163,10 +171,11 @@ def quantize_with_onnxruntime(content: bytes, samples: list[Sample], variant: st
         str(ready),
         str(target),
         Reader(),
+        peer.QuantFormat.QOperator if "qoperator" in more else peer.QuantFormat.QDQ,
         per_channel=True,
         calibrate_method=method,
         activation_type=activation,
-        op_types_to_quantize=list(LINEAR) if only else None,
+        op_types_to_quantize=list(LINEAR) if "linear" in more else None,
     )
     return "; ".join(notes)
 
@@ -331,8 +340,9 @@ def page(keys: Sequence[str], variants: Sequence[str]) -> str:
     command = f"python -m benchmarks.results {' '.join(keys)} --variants {' '.join(variants)} -o docs/results.md"
     text = f"""# Results on real models
 
-quantlab and onnxruntime.quantization on the same calibration samples, both with per-channel int8 weights in QDQ format.
-Variants name the range rule and the type of the activations; "linear" leaves all but Conv, MatMul and Gemm in float.
+quantlab and onnxruntime.quantization on the same calibration samples, both with per-channel int8 weights.
+Variants name the range rule and the type of the activations; "linear" leaves all but Conv, MatMul and Gemm in float;
+the format is QDQ where "qoperator" does not say otherwise.
 Time and peak memory are those of the whole quantization in a process of its own, the memory as growth over what loading
 model and data took. SQNR is over all outputs against the float model. Speed-up is the float model's median latency over
 the int8 model's, one thread, interleaved runs in random order. Jittered: mean and standard deviation of the SQNR of

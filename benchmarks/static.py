@@ -3,8 +3,9 @@
     python -m benchmarks.static [--rounds 3]
 
 Weights: scales, zero points and integers of the columns of one matrix, against the method of the peer that computes
-them. Models: `quantize_static` from file to file with min-max ranges, by `quantlab.ort` and by the peer, on graphs with
-random weights and their published size (`benchmarks/graphs.py`). Both sides take turns.
+them; and those of blocks of 32 in each column, against the peer's two functions for blocks. Models: `quantize_static`
+from file to file with min-max ranges, by `quantlab.ort` and by the peer, on graphs with random weights and their
+published size (`benchmarks/graphs.py`). Both sides take turns.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import onnx
 from onnx import numpy_helper
 
 from benchmarks.graphs import bert, resnet50, samples
-from quantlab.arrays import INT8, QuantSpec, qparams_from_range, quantize
+from quantlab.arrays import INT8, QuantSpec, block_range, qparams_from_range, quantize
 from quantlab.ort.crosscheck import changed_initializers, graph_differences
 from quantlab.ort.quantize import quantize_static
 from quantlab.plan.resolve import constant_range
@@ -34,6 +35,8 @@ from quantlab.workflow.quantize import prepare_for
 Numbers = list[npt.NDArray[Any]]
 SHAPES = ((50_000, 256), (4096, 4096))
 SPEC = QuantSpec(dtype=INT8, symmetric=True, narrow_range=True, axis=1)
+BLOCK = 32
+BLOCKED = QuantSpec(dtype=INT8, symmetric=True, narrow_range=True, axis=0, block_size=BLOCK)
 SAMPLES = 8
 
 
@@ -66,6 +69,26 @@ def by_the_peer(w: npt.NDArray[np.float32]) -> Callable[[], Numbers]:
     return run
 
 
+def in_blocks(w: npt.NDArray[np.float32]) -> Numbers:
+    """Quantize blocks of the columns of a matrix: integers, scales, zero points."""
+    grid = qparams_from_range(block_range(w, 0, BLOCK), BLOCKED)
+    return [quantize(w, grid), grid.scale, grid.zero_point]
+
+
+def in_blocks_by_the_peer(w: npt.NDArray[np.float32]) -> Callable[[], Numbers]:
+    """Make the peer ready to quantize blocks of the columns of a matrix."""
+    from onnxruntime.quantization.quant_utils import compute_scale_zp_blocked, quantize_onnx_initializer
+
+    tensor = numpy_helper.from_array(w, "w")
+
+    def run() -> Numbers:
+        zero, scale = compute_scale_zp_blocked(w, INT8.onnx_code, 0, BLOCK, symmetric=True)
+        made = quantize_onnx_initializer(tensor, INT8.onnx_code, zero, scale, 0, "q", BLOCK)
+        return [numpy_helper.to_array(made), scale, zero]
+
+    return run
+
+
 def ratio(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int) -> tuple[float, float, float]:
     """Return the median seconds of both, and the median ratio of a turn."""
     turns = [(_timed(ours), _timed(theirs)) for _ in range(rounds)]
@@ -80,15 +103,21 @@ def _timed(call: Callable[[], Any]) -> float:
 
 
 def weights(rounds: int) -> Iterator[str]:
-    """Yield a row for each matrix."""
+    """Yield two rows for each matrix."""
     for shape in SHAPES:
         w = np.random.default_rng(0).standard_normal(shape, np.float32)
-        peer = by_the_peer(w)
-        for mine, theirs in zip(by_quantlab(w), peer(), strict=True):
-            assert mine.tobytes() == theirs.tobytes(), shape
-        here, there, times = ratio(lambda w=w: by_quantlab(w), peer, rounds)  # type: ignore[misc]
-        size = f"{shape[0]:,} x {shape[1]:,}"
-        yield f"| weight {size}, a scale for each column | {here:.3f} | {there:.3f} | {times:.1f} |"
+        yield _weight(w, "a scale for each column", lambda w=w: by_quantlab(w), by_the_peer(w), rounds)
+        words = f"a scale for each {BLOCK} of a column"
+        yield _weight(w, words, lambda w=w: in_blocks(w), in_blocks_by_the_peer(w), rounds)
+
+
+def _weight(
+    w: npt.NDArray[np.float32], words: str, ours: Callable[[], Numbers], theirs: Callable[[], Numbers], rounds: int
+) -> str:
+    for mine, others in zip(ours(), theirs(), strict=True):
+        assert mine.tobytes() == others.tobytes(), (w.shape, words)
+    here, there, times = ratio(ours, theirs, rounds)
+    return f"| weight {w.shape[0]:,} x {w.shape[1]:,}, {words} | {here:.3f} | {there:.3f} | {times:.1f} |"
 
 
 def models(rounds: int) -> Iterator[str]:

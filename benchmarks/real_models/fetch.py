@@ -134,7 +134,7 @@ def member(package: Package, name: str) -> bytes:
 
 
 def member_names(package: Package) -> list[str]:
-    """Return the sorted names of all files in a package (of a Debian package: its pictures only)."""
+    """Return the sorted names of all files in a package (of a Debian package: its pictures and sounds only)."""
     path = archive(package)
     if package.kind == "deb":
         path = _repacked(package, path)
@@ -210,23 +210,23 @@ def _from_tar(package: Package, path: Path, wanted: Sequence[str]) -> dict[str, 
 
 
 def _repacked(package: Package, path: Path) -> Path:
-    """Copy the pictures of a Debian package into a zip once: its tarball can only be read from the start."""
-    target = path.with_name(f"{package.name}-{package.version}-{package.sha256[:12]}.pictures.zip")
+    """Copy the pictures and sounds of a Debian package into a zip once: its tarball can only be read from the start."""
+    target = path.with_name(f"{package.name}-{package.version}-{package.sha256[:12]}.media.zip")
     if target.is_file():
         return target
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="unpack-") as name:
         fresh = Path(name) / target.name
         with zipfile.ZipFile(fresh, "w", zipfile.ZIP_STORED) as file:
-            for inner, content in _pictures(package, path):
+            for inner, content in _media(package, path):
                 file.writestr(inner, content)
         os.replace(fresh, target)
     return target
 
 
-def _pictures(package: Package, path: Path) -> Iterator[tuple[str, bytes]]:
+def _media(package: Package, path: Path) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(fileobj=io.BytesIO(_data_tar(package, path))) as file:
         for info in file:
-            if info.isfile() and info.name.endswith((".png", ".jpg")):
+            if info.isfile() and info.name.endswith((".png", ".jpg", ".wav")):
                 stream = file.extractfile(info)
                 if stream is not None:
                     yield info.name.removeprefix("./"), stream.read()

@@ -124,6 +124,14 @@ TUXPAINT_STAMPS = Package(
     sha256="6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
     licence="GPL-2",
 )
+CODEC2_EXAMPLES = Package(
+    name="codec2-examples",
+    version="1.0.5-1",
+    kind="deb",
+    filename="codec2-examples_1.0.5-1_all.deb",
+    sha256="7af8cd128f269a1d8116993c9d2bd7d4d452fc17da46a09899aaca2b9bd993d4",
+    licence="LGPL-2.1; its recordings of speech are used as input only",
+)
 
 PACKAGES: tuple[Package, ...] = (
     EFFNET,
@@ -141,4 +149,5 @@ PACKAGES: tuple[Package, ...] = (
     GENSIM,
     MATPLOTLIB,
     TUXPAINT_STAMPS,
+    CODEC2_EXAMPLES,
 )
