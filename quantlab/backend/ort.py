@@ -17,10 +17,11 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
+from quantlab.arrays import BY_ONNX_CODE
 from quantlab.backend.base import Array, Batch, Runner
 from quantlab.data import InputSpec, Signature
-from quantlab.errors import ModelError, QuantlabError
-from quantlab.graph import GraphView
+from quantlab.errors import ModelError, OptionError, QuantlabError, nearest
+from quantlab.graph import GraphView, subgraphs
 from quantlab.graph.check import foreign_nodes
 from quantlab.graph.expose import expose
 from quantlab.graph.files import load, portable
@@ -28,7 +29,11 @@ from quantlab.graph.files import load, portable
 DATA_FOLDER = "session.model_external_initializers_file_folder_path"
 """The session option that says where the external data of a serialized model lies."""
 
+_PROVIDER = "ExecutionProvider"
+
 BFLOAT16 = onnx.TensorProto.BFLOAT16
+FLOAT8 = frozenset(code for code, kind in BY_ONNX_CODE.items() if kind.is_float)
+"""`onnx.TensorProto.DataType` of the float8 types."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +63,12 @@ class OrtBackend:
         """Return names, types and shapes of a model's inputs."""
         return signature(model)
 
-    def session(self, model: onnx.ModelProto) -> Any:
+    def session(self, model: onnx.ModelProto, options: Any = None) -> Any:
         """Open an `onnxruntime.InferenceSession` on a model.
 
         Args:
             model: The model, of any size: onnxruntime reads weights that lie in files from there.
+            options: `onnxruntime.SessionOptions` in place of those that `threads` and `optimize` stand for.
 
         Returns:
             The session.
@@ -72,11 +78,7 @@ class OrtBackend:
             QuantlabError: onnxruntime is not installed.
         """
         runtime = _runtime()
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = self.threads
-        level = runtime.GraphOptimizationLevel
-        options.graph_optimization_level = level.ORT_ENABLE_ALL if self.optimize else level.ORT_DISABLE_ALL
+        options = self._options(runtime, model) if options is None else options
         with portable(model) as (source, folder):
             if folder is not None:
                 options.add_session_config_entry(DATA_FOLDER, str(folder))
@@ -84,6 +86,16 @@ class OrtBackend:
                 return runtime.InferenceSession(source, options, providers=list(self.providers))
             except Exception as error:  # onnxruntime raises a dozen unrelated classes
                 raise ModelError(f"onnxruntime does not load the model: {error}{_foreign(model)}") from error
+
+    def _options(self, runtime: Any, model: onnx.ModelProto) -> Any:
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = self.threads
+        level = runtime.GraphOptimizationLevel
+        # It joins roundings to float8 into operators on integers, and refuses what it has made.
+        most = level.ORT_ENABLE_BASIC if _rounds_to_float8(model.graph) else level.ORT_ENABLE_ALL
+        options.graph_optimization_level = most if self.optimize else level.ORT_DISABLE_ALL
+        return options
 
     def open(self, model: onnx.ModelProto, tensors: Sequence[str] | None = None) -> Runner:
         """Load a model with the asked tensors among its outputs; see `Backend.open`.
@@ -101,7 +113,8 @@ class OrtBackend:
         def run(batch: Batch) -> dict[str, Array]:
             rounded = {name: np.asarray(batch[name]).astype(kind) for name in short}
             try:
-                feed = {**batch, **{name: _handed_over(array) for name, array in rounded.items()}}
+                fed = {name: array for name, array in batch.items() if name in given}
+                feed = {**fed, **{name: _handed_over(array) for name, array in rounded.items()}}
                 values = dict(zip(inner, session.run(None, feed), strict=False))
             except Exception as error:  # onnxruntime raises a dozen unrelated classes
                 raise ModelError(f"onnxruntime fails on a sample: {error}") from error
@@ -110,6 +123,17 @@ class OrtBackend:
             return {name: values[name] for name in names}
 
         return run
+
+
+def _rounds_to_float8(graph: onnx.GraphProto) -> bool:
+    """Say whether a graph, or one inside it, has a QuantizeLinear to a float8 type."""
+    zeros = {tensor.name for tensor in graph.initializer if tensor.data_type in FLOAT8}
+    for node in graph.node:
+        if zeros and node.op_type == "QuantizeLinear" and len(node.input) > 2 and node.input[2] in zeros:
+            return True
+        if node.attribute and any(_rounds_to_float8(inner) for inner in subgraphs(node)):
+            return True
+    return False
 
 
 def _handed_over(array: Array) -> Any:
@@ -162,6 +186,30 @@ def latencies(session: Any, batch: Batch, *, runs: int, warm_up: int = 3) -> npt
         session.run(None, feed)
         seconds[index] = perf_counter() - start
     return seconds
+
+
+def provider_named(name: str) -> str:
+    """Return the full name of an execution provider that is there.
+
+    Args:
+        name: Its name in onnxruntime, or the short form of it, such as `"cpu"` or `"cuda"`; case does not matter.
+
+    Returns:
+        Such as `"CPUExecutionProvider"`.
+
+    Raises:
+        OptionError: This onnxruntime does not have it; the text lists those it has.
+    """
+    available = [str(each) for each in _runtime().get_available_providers()]
+    wanted = name.lower().removesuffix(_PROVIDER.lower())
+    for each in available:
+        if each.removesuffix(_PROVIDER).lower() == wanted:
+            return each
+    short = [each.removesuffix(_PROVIDER).lower() for each in available]
+    raise OptionError(
+        f"execution provider {name!r} is not in this onnxruntime{nearest(wanted, short)} (it has: "
+        f"{', '.join(available)}); install the onnxruntime package that brings it"
+    )
 
 
 def optimized(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -32,15 +32,16 @@ def to_array(tensor: onnx.TensorProto) -> npt.NDArray[Any]:
         tensor: Any dense tensor, with its data in memory or in a file.
 
     Returns:
-        Read-only array of the tensor's shape; 4-bit values come unpacked in 8-bit integers. Of external data it is a
-        view through a memory map.
+        Read-only array of the tensor's shape; 4-bit values come unpacked in 8-bit integers, float8 as its bits. Of
+        external data it is a view through a memory map.
 
     Raises:
         ModelError: The file that the data lies in has gone or become shorter.
     """
     row = BY_ONNX_CODE.get(tensor.data_type)
     if row is None or row.bits >= 8:
-        return _from_file(tensor) if is_external(tensor) else _from_memory(tensor)
+        values = _from_file(tensor) if is_external(tensor) else _from_memory(tensor)
+        return values.view(row.storage) if row is not None and row.is_float else values
     raw = mapped(tensor) if is_external(tensor) else _narrow_bytes(tensor)
     size = int(np.prod(tensor.dims, dtype=np.int64))
     return unpack(raw, size, row).reshape(tuple(tensor.dims))

@@ -17,7 +17,8 @@ from quantlab.ort.models import get_opset_version, model_has_infer_metadata, sav
 from quantlab.ort.onnx_model import ONNXModel
 from quantlab.ort.tensor_quant_overrides import TensorQuantOverridesHelper
 from quantlab.ort.tensors_data import TensorData, TensorsData, table_of
-from quantlab.plan import QuantPlan, op_rules
+from quantlab.plan import QuantPlan
+from quantlab.plan.forms import known_operators
 from quantlab.plan.recipe import Format
 from quantlab.workflow import quantize as workflow
 from quantlab.workflow.static import make_recipe
@@ -143,7 +144,7 @@ class BaseQuantizer:
     def should_quantize_node(self, node: onnx.NodeProto) -> bool:
         """Return whether names and types of nodes leave a node to be quantized."""
         named = not self.nodes_to_quantize or node.name in self.nodes_to_quantize
-        typed = node.op_type in (self.op_types_to_quantize or op_rules)
+        typed = node.op_type in (self.op_types_to_quantize or known_operators("QDQ"))
         return named and typed and node.name not in (self.nodes_to_exclude or ())
 
     def quantize_model(self) -> onnx.ModelProto:
@@ -173,7 +174,9 @@ class BaseQuantizer:
             },
         )
         table = table_of(self.tensors_range or {})
-        result = workflow.quantize(self.model.model, None, replace(recipe, format=self.format), ranges=table)
+        layout = replace(recipe.layout, converts=self.format != "QDQ")  # what is not asked for is not converted there
+        recipe = replace(recipe, format=self.format, layout=layout)
+        result = workflow.quantize(self.model.model, None, recipe, ranges=table)
         self.model, self.plan = ONNXModel(result.model), result.plan
         return result.model
 
@@ -191,7 +194,8 @@ def with_rules(op_types: Sequence[str] | None) -> list[str] | None:
     Args:
         op_types: Operator types, or None for all.
     """
-    known = [op for op in op_types or () if op in op_rules or not (onnx.defs.has(op) or op in _CONTRIB)]
+    ours = known_operators("QDQ")
+    known = [op for op in op_types or () if op in ours or not (onnx.defs.has(op) or op in _CONTRIB)]
     return known or (list(op_types) if op_types else None)
 
 

@@ -104,7 +104,7 @@ def _overrides(found: Difference) -> str | None:
 
 FOLLOWING = (
     "ArgMax", "AveragePool", "Clip", "Flatten", "Gather", "GatherElements", "MaxPool", "Pad", "Relu", "Reshape",
-    "Resize", "Slice", "Split", "Squeeze", "TopK", "Transpose", "Unsqueeze",
+    "Resize", "Slice", "Split", "Squeeze", "TopK", "Transpose", "Unsqueeze", "Where",
 )  # fmt: skip
 """Operators that ask for no grid of their input, and use one that is there."""
 

@@ -1,6 +1,9 @@
-"""Float and quantized tensors side by side: not built yet under these names, every one refuses its use."""
+"""Float and quantized tensors side by side, under the peer's names: the functions of `quantlab.debug`."""
 
-from quantlab.ort.missing import unbuilt
+from quantlab.debug.activation_errors import compute_activation_error, create_activation_matching
+from quantlab.debug.noise import compute_signal_to_quantization_noice_ratio
+from quantlab.debug.saved import collect_activations, modify_model_output_intermediate_tensors
+from quantlab.debug.weight_errors import compute_weight_error, create_weight_matching
 
 __all__ = [
     "collect_activations",
@@ -11,12 +14,3 @@ __all__ = [
     "create_weight_matching",
     "modify_model_output_intermediate_tensors",
 ]
-
-_INSTEAD = "quantlab.compare shows a float and a quantized model side by side"
-modify_model_output_intermediate_tensors = unbuilt("modify_model_output_intermediate_tensors", __name__, _INSTEAD)
-collect_activations = unbuilt("collect_activations", __name__, _INSTEAD)
-create_activation_matching = unbuilt("create_activation_matching", __name__, _INSTEAD)
-create_weight_matching = unbuilt("create_weight_matching", __name__, _INSTEAD)
-compute_signal_to_quantization_noice_ratio = unbuilt("compute_signal_to_quantization_noice_ratio", __name__, _INSTEAD)
-compute_weight_error = unbuilt("compute_weight_error", __name__, _INSTEAD)
-compute_activation_error = unbuilt("compute_activation_error", __name__, _INSTEAD)

@@ -32,14 +32,17 @@ from quantlab.ort.configs import (
 from quantlab.ort.kinds import QuantFormat, QuantizationMode, QuantType
 from quantlab.ort.missing import refuse
 from quantlab.ort.tensors_data import CalibrationMethod
-from quantlab.plan import Recipe, op_rules
+from quantlab.plan import Recipe
+from quantlab.plan.forms import known_operators
 from quantlab.plan.recipe import Format
 from quantlab.workflow import quantize as workflow
 from quantlab.workflow import static
 from quantlab.workflow.engine import Engine
 from quantlab.workflow.quantize import QuantResult
 
-OURS_ALONE = ("Sub", "Div", "HardSwish", "HardSigmoid", "ReduceMean", "GroupNormalization")
+OURS_ALONE = (
+    "Sub", "Div", "HardSwish", "HardSigmoid", "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "GroupNormalization",
+)  # fmt: skip
 """Operator types that we quantize on request and the peer does not know; all others are asked for by default."""
 
 Source = str | os.PathLike[str] | onnx.ModelProto
@@ -106,7 +109,7 @@ def quantize_static(
     """
     method = _method(calibrate_method)
     wanted: dict[str, Any] = {
-        "op_types_to_quantize": op_types_to_quantize or sorted(set(op_rules) - set(OURS_ALONE)),
+        "op_types_to_quantize": op_types_to_quantize or sorted(known_operators("QDQ") - set(OURS_ALONE)),
         "per_channel": per_channel,
         "reduce_range": reduce_range,
         "activation_type": activation_type,
@@ -142,8 +145,14 @@ def quantize_static(
 def _as_the_peer(recipe: Recipe) -> Recipe:
     """Return a recipe with the habits of the peer that have no option there."""
     rule = f"onnxruntime_{recipe.calibrate.removeprefix('onnxruntime_')}"
-    numerics = replace(recipe.numerics, degenerate="onnxruntime", reduced_constants=recipe.format == "QDQ")
-    layout = replace(recipe.layout, rounded_for_all=recipe.format == "QDQ")
+    pairs = recipe.format == "QDQ"
+    numerics = replace(
+        recipe.numerics,
+        degenerate="onnxruntime",
+        reduced_constants=pairs,
+        deviation_scales=recipe.calibrate.endswith("distribution"),
+    )
+    layout = replace(recipe.layout, rounded_for_all=pairs, converts=not pairs)
     return replace(recipe, calibrate=rule, numerics=numerics, layout=layout)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
 
 from quantlab.graph import GraphView
+from quantlab.plan.entries import Conversion
 from quantlab.plan.forms import rule_for
+from quantlab.plan.no_rule import no_rule
 from quantlab.plan.override_checks import in_graph
 from quantlab.plan.recipe import Recipe
 from quantlab.plan.wishes import Refuse, Wish
@@ -29,11 +31,19 @@ class NodeDraft:
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """All nodes in topological order, with the recipe that was asked and what it should hear back."""
+    """All nodes in topological order, with the recipe that was asked and what it should hear back.
+
+    Attributes:
+        nodes: The nodes.
+        recipe: The recipe.
+        notes: What it should hear back.
+        conversions: Tensor to a second grid that nobody asked for, see `quantlab.plan.mixed`.
+    """
 
     nodes: tuple[NodeDraft, ...]
     recipe: Recipe
     notes: tuple[str, ...] = ()
+    conversions: Mapping[str, Conversion] = field(default_factory=dict)
 
     def refusing(self, reasons: Mapping[str, str]) -> Draft:
         """Return the draft with the nodes of these names left in float."""
@@ -65,17 +75,25 @@ def _ask(node: onnx.NodeProto, view: GraphView, recipe: Recipe) -> NodeDraft:
         return NodeDraft(node=node, refusal=settings.reason)
     rule = rule_for(node, recipe.format)
     if rule is None:
-        where = f" of domain {node.domain!r}" if node.domain else ""
-        return NodeDraft(node=node, refusal=f"there is no rule for operator {node.op_type}{where}")
+        return NodeDraft(node=node, refusal=no_rule(node))
     answer = rule if isinstance(rule, Refuse) else rule(node, view, settings)
     if isinstance(answer, Refuse):
         return NodeDraft(node=node, refusal=answer.reason)
     wishes = tuple(answer)
     if wide := [wish.tensor for wish in wishes if view.float_type(wish.tensor) == _DOUBLE]:
         return NodeDraft(node=node, refusal=f"{wide[0]!r} is float64, which QuantizeLinear does not take")
+    if recipe.weights_only:
+        return _weights(node, wishes)
     if node.op_type not in recipe.float_outputs:
         return NodeDraft(node=node, wishes=wishes)
     kept = tuple(wish for wish in wishes if wish.tensor not in node.output)
     if not kept:
         return NodeDraft(node=node, refusal=f"outputs of {node.op_type} stay float, and it asks for nothing else")
+    return NodeDraft(node=node, wishes=kept, left=tuple(name for name in node.output if name))
+
+
+def _weights(node: onnx.NodeProto, wishes: Iterable[Wish]) -> NodeDraft:
+    kept = tuple(wish for wish in wishes if wish.role == "weight")
+    if not kept:
+        return NodeDraft(node=node, refusal="only weights get grids, and it has none")
     return NodeDraft(node=node, wishes=kept, left=tuple(name for name in node.output if name))

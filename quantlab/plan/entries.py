@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from quantlab.arrays import QParams, QuantSpec, Range
@@ -28,6 +29,15 @@ class Conversion:
     ends: tuple[float | None, float | None] | None = None
     values: Range | None = None
     qparams: QParams | None = None
+
+    @cached_property
+    def _chosen(self) -> frozenset[str] | None:
+        """The readers as a set: thousands of nodes may read one tensor, and each of them asks."""
+        return None if self.readers is None else frozenset(self.readers)
+
+    def is_for(self, node: str) -> bool:
+        """Say whether a node is among the readers."""
+        return self._chosen is None or node in self._chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +104,7 @@ class TensorPlan:
 
     def converts_for(self, node: str) -> bool:
         """Say whether a node reads the converted tensor."""
-        return self.convert is not None and (self.convert.readers is None or node in self.convert.readers)
+        return self.convert is not None and self.convert.is_for(node)
 
     def spec_for(self, node: str) -> QuantSpec:
         """Return the grid on which a node reads the tensor."""

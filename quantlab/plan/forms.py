@@ -106,7 +106,8 @@ def known_operators(kind: Format) -> set[str]:
     Returns:
         Their names, without domains.
     """
-    return set(op_rules) if kind == "QDQ" else {name.rpartition(".")[2] for name in (*op_rules, *integer_needs)}
+    names = (*op_rules, *integer_needs) if kind == "QOperator" else op_rules
+    return {name.rpartition(".")[2] for name in names}
 
 
 def rule_for(node: onnx.NodeProto, kind: Format) -> OpRule | Refuse | None:

@@ -26,6 +26,8 @@ class Layout:
         integer_outputs: Outputs of the model that are rounded are integers.
         rounded_for_all: Whoever reads a rounded tensor reads it rounded, nodes that stay in float too, as
             onnxruntime.quantization has it. Otherwise those read what a float node makes as it is made.
+        converts: What a node reads with 16 bits is converted to 8 for it where everything else around the node has 8
+            and onnxruntime would compute it in float for that one tensor's sake; see `quantlab.plan.mixed`.
 
     Raises:
         OptionError: A value is not true or false.
@@ -37,6 +39,7 @@ class Layout:
     integer_inputs: bool = False
     integer_outputs: bool = False
     rounded_for_all: bool = False
+    converts: bool = True
 
     def __post_init__(self) -> None:
         _require_flags(self, "layout", tuple(one.name for one in fields(self)))
@@ -54,6 +57,9 @@ class Numerics:
             bias saturates, and a note of the plan says so.
         reduced_constants: Where weights give a bit away, constants that other operators read (what an Add adds, the
             table of a Gather) do so too. No product of theirs can overflow: onnxruntime.quantization does it in QDQ.
+        deviation_scales: The scale of a float8 constant is the deviation of its values over that of the type's levels,
+            as the distribution rules and onnxruntime.quantization have it. Otherwise its largest magnitude lands on the
+            largest level, and nothing is cut off.
 
     Raises:
         OptionError: A value is none of those allowed.
@@ -63,9 +69,10 @@ class Numerics:
     restricted: bool = False
     widen_weights: bool = True
     reduced_constants: bool = False
+    deviation_scales: bool = False
 
     def __post_init__(self) -> None:
-        _require_flags(self, "numerics", ("restricted", "widen_weights", "reduced_constants"))
+        _require_flags(self, "numerics", ("restricted", "widen_weights", "reduced_constants", "deviation_scales"))
         if self.degenerate not in (allowed := get_args(Degenerate)):
             raise OptionError(
                 f"degenerate {self.degenerate!r} is unknown{nearest(str(self.degenerate), allowed)} "

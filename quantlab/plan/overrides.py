@@ -109,6 +109,8 @@ class GridOverride:
         row = self.dtype or usual.dtype
         natural = weight and usual.symmetric == usual.dtype.signed
         symmetric = row.signed if self.dtype is not None and natural else usual.symmetric
+        if usual.dtype.is_float and not row.is_float and not weight:
+            symmetric = False  # float8 knows no other grid, so that this says nothing of integers
         if self.zero_point is not None:
             middle = 0 if row.signed else (row.qmax + 1) // 2
             symmetric = all(value == middle for value in self.zero_point)
@@ -118,7 +120,7 @@ class GridOverride:
             symmetric = True
         reduced = usual.reduce_range if self.reduce_range is None else self.reduce_range
         reduced = reduced and self.scale is None
-        narrow = symmetric and row.signed and row.bits > 4 and not reduced
+        narrow = symmetric and row.signed and row.bits > 4 and not reduced and not row.is_float
         return QuantSpec(dtype=row, symmetric=symmetric, narrow_range=narrow, reduce_range=reduced, axis=self.axis)
 
     def values(self, kind: str, channels: int) -> Range | None:

@@ -7,7 +7,9 @@ Source: the guidance of onnxruntime.quantization 1.31.1, in `quantize_static` fo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from quantlab.errors import OptionError, nearest
 from quantlab.plan.options import Layout
@@ -27,23 +29,45 @@ PRESETS: Mapping[str, Recipe] = MappingProxyType(
 )
 """Execution provider to recipe."""
 
+OTHER_NAMES: Mapping[str, str] = MappingProxyType({"gpu": "tensorrt", "arm": "cpu-arm"})
+"""Other names of presets."""
 
-def preset(name: str) -> Recipe:
+
+def preset(name: str, **changes: Any) -> Recipe:
     """Return the recipe that suits an execution provider.
 
     Args:
-        name: `"cpu-x86-vnni"`, `"cpu-x86-avx2"`, `"cpu-arm"`, `"tensorrt"` or `"qnn"`.
+        name: `"cpu-x86-vnni"`, `"cpu-x86-avx2"`, `"cpu-arm"` or `"arm"`, `"tensorrt"` or `"gpu"`, or `"qnn"`.
+        changes: Fields of the recipe that are to be different. The GPU multiplies int8 by int8 without zero points
+            alone, so that other grids are refused for it.
 
     Returns:
-        The recipe; change it with `dataclasses.replace`.
+        The recipe.
 
     Raises:
-        OptionError: There is none of that name; the text gives the nearest.
+        OptionError: There is no preset of that name, the text gives the nearest; or the provider does not know the
+            grids.
 
     Example:
         >>> str(preset("cpu-x86-avx2").weight)
         'int8, symmetric, reduce_range, per tensor'
+        >>> preset("gpu", per_channel=True).per_channel
+        True
     """
-    if name not in PRESETS:
-        raise OptionError(f"no preset is called {name!r}{nearest(name, PRESETS)} (allowed: {', '.join(PRESETS)})")
-    return PRESETS[name]
+    known = OTHER_NAMES.get(name, name)
+    if known not in PRESETS:
+        allowed = (*PRESETS, *OTHER_NAMES)
+        raise OptionError(f"no preset is called {name!r}{nearest(name, allowed)} (allowed: {', '.join(allowed)})")
+    recipe = replace(PRESETS[known], **changes)
+    if known == "tensorrt":
+        _require_mirrored(recipe, name)
+    return recipe
+
+
+def _require_mirrored(recipe: Recipe, name: str) -> None:
+    """Refuse grids that a GPU does not know: it has no zero points, and no unsigned integers."""
+    for field, spec in (("activation", recipe.activation), ("weight", recipe.weight)):
+        if spec.dtype.name != "int8" or not spec.symmetric:
+            raise OptionError(
+                f"preset {name!r} wants symmetric int8 activations and weights, got {field}={spec}: leave {field} out"
+            )

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import onnx
 
-from quantlab.arrays import INT8, UINT8, DType, QuantSpec, dtype
+from quantlab.arrays import INT8, INT32, UINT8, DType, QuantSpec, dtype
 from quantlab.errors import OptionError, nearest
 from quantlab.plan.options import Layout, Numerics, options_from_json, options_to_json
 from quantlab.plan.override_json import overrides_to_json, parse_overrides
@@ -132,10 +132,12 @@ class Recipe:
         numerics: How numbers are computed.
         overrides: Tensor to what it gets instead of all this; see `quantlab.plan.parse_overrides`.
         format: `"QDQ"`, which runs wherever ONNX does, or `"QOperator"`, operators on integers as onnxruntime has them.
+        weights_only: Whether constants alone get grids, those that nodes multiply by: activations and biases stay
+            float. It is the way to weights of float8 beside activations of float.
         optimize: Whether the float graph is folded and fused first, see `quantlab.graph.prepare.prepare`.
 
     Raises:
-        OptionError: `nonfinite` or `format` is unknown, a grid is of a type that no model is written with yet,
+        OptionError: `nonfinite` or `format` is unknown, float8 is to be written by operators that do not take it,
             `matmul_axis` is no integer, `numerics.restricted` has no uint8 grid to act on, or a grid or layout has no
             form in QOperator.
     """
@@ -160,6 +162,7 @@ class Recipe:
     numerics: Numerics = field(default_factory=Numerics)
     overrides: Overrides = field(default_factory=dict)
     format: Format = "QDQ"
+    weights_only: bool = False
     optimize: bool = True
 
     def __post_init__(self) -> None:
@@ -171,10 +174,8 @@ class Recipe:
             )
         specs = [self.activation, self.weight]
         specs += [spec for rule in self.rules for spec in (rule.activation, rule.weight) if spec is not None]
-        if kind := next((spec.dtype for spec in specs if spec.dtype.is_float), None):
-            raise OptionError(
-                f"models with {kind} are not written yet: take an integer type, or round arrays with quantlab.arrays"
-            )
+        if any(spec.dtype == INT32 for spec in specs):
+            raise OptionError("int32 is for biases, which get it by themselves: take a type of 4, 8 or 16 bits")
         self._check_options()
         self._check_format(specs)
 
@@ -196,6 +197,8 @@ class Recipe:
                 "layout says how pairs of QuantizeLinear and DequantizeLinear are written, save at inputs and outputs: "
                 "take format QDQ"
             )
+        if self.weights_only:
+            raise OptionError("operators on integers take integers on every side: leave weights_only out, or take QDQ")
         if self.block_size is not None:
             raise OptionError("operators on integers take no blocks: leave block_size out, or take format QDQ")
         if not self.bias:
@@ -225,11 +228,23 @@ class Recipe:
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
             raise OptionError(f"block_size must be an integer of at least 1, or none, got {size!r}")
         grids = [self.activation, *(rule.activation for rule in self.rules if rule.activation is not None)]
+        weights = [self.weight, *(rule.weight for rule in self.rules if rule.weight is not None)]
+        if self.layout.contrib_ops and (kind := next((s.dtype for s in (*grids, *weights) if s.dtype.is_float), None)):
+            raise OptionError(
+                f"QuantizeLinear and DequantizeLinear of domain com.microsoft take no {kind}: leave contrib_ops out"
+            )
         if self.numerics.restricted and not any(spec.dtype == UINT8 and not spec.symmetric for spec in grids):
             raise OptionError(
                 f"restricted zero points are for asymmetric uint8 activations, got {self.activation}: "
                 "make the activations uint8 or leave the option out"
             )
+
+    @cached_property
+    def has_float8(self) -> bool:
+        """Whether any grid is of a float8 type."""
+        specs = [self.activation, self.weight]
+        specs += [spec for rule in self.rules for spec in (rule.activation, rule.weight) if spec is not None]
+        return any(spec.dtype.is_float for spec in specs)
 
     def settings(self, node: onnx.NodeProto) -> Settings:
         """Return what holds for one node."""
@@ -262,13 +277,15 @@ class Recipe:
         return named, others
 
     def _settings(self, rule: RecipeRule, listed: bool, reason: str) -> Settings:
+        activation, weight = rule.activation or self.activation, rule.weight or self.weight
         return Settings(
             quantize=rule.quantize,
             listed=listed,
-            activation=rule.activation or self.activation,
-            weight=rule.weight or self.weight,
+            activation=activation,
+            weight=weight,
             per_channel=self.per_channel if rule.per_channel is None else rule.per_channel,
-            bias=self.bias,
+            # Sums of float8 products are floats, and so is what is added to them.
+            bias=self.bias and not (activation.dtype.is_float or weight.dtype.is_float),
             reason=reason,
             force_movement=self.force_movement,
             matmul_axis=self.matmul_axis,

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from quantlab.arrays import QuantSpec
 from quantlab.errors import OptionError, RangeError
 from quantlab.graph import FLOATS, GraphView
 from quantlab.plan.draft import Draft, NodeDraft
+from quantlab.plan.entries import Conversion
 from quantlab.plan.forms import obstacles
+from quantlab.plan.mixed import converted_for, with_conversions
 from quantlab.plan.override_checks import channels_of, check_types, named
 from quantlab.plan.override_numbers import with_numbers
 from quantlab.plan.quantplan import NodePlan, QuantPlan, TensorPlan
@@ -30,6 +33,7 @@ class _Board:
 
     view: GraphView
     recipe: Recipe
+    conversions: Mapping[str, Conversion]
     tensors: dict[str, TensorPlan] = field(default_factory=dict)
     nodes: dict[str, NodePlan] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -79,6 +83,13 @@ def refine(wanted: Draft, view: GraphView) -> QuantPlan:
         A plan without numbers.
     """
     plan = _refined(wanted, view)
+    layout = wanted.recipe.layout
+    while wanted.recipe.format == "QDQ" and layout.converts and not layout.dedicated_pairs:
+        conversions = converted_for(plan, view, wanted.recipe, wanted.conversions)
+        if conversions == wanted.conversions:
+            break
+        wanted = replace(wanted, conversions=conversions)
+        plan = _refined(wanted, view)
     # A node without an integer form asks for nothing, and that may take the grid from another.
     while wanted.recipe.format == "QOperator" and (found := obstacles(plan, view)):
         wanted = wanted.refusing(found)
@@ -88,14 +99,15 @@ def refine(wanted: Draft, view: GraphView) -> QuantPlan:
 
 def _refined(wanted: Draft, view: GraphView) -> QuantPlan:
     recipe = wanted.recipe
-    board = _Board(view, recipe, notes=list(wanted.notes))
+    board = _Board(view, recipe, wanted.conversions, notes=list(wanted.notes))
     for entry in wanted.nodes:
         node = entry.node.name
         for wish in entry.wishes:
             board.asking.add((node, wish.tensor))
+            board.asking.update((node, other) for other in wish.given)
             if (other := wish.like or wish.absorbs) is not None:
                 board.asking.add((node, other))
-            else:
+            elif not wish.given:
                 _note(board, wish, entry)
     for entry in wanted.nodes:
         _settle(board, entry)
@@ -121,6 +133,7 @@ def _refined(wanted: Draft, view: GraphView) -> QuantPlan:
         numerics=recipe.numerics,
         format=recipe.format,
     )
+    plan = with_conversions(plan, wanted.conversions)
     check_types(plan, view, recipe.overrides)
     return plan
 
@@ -168,8 +181,17 @@ def _note(board: _Board, wish: Wish, entry: NodeDraft) -> None:
 
 
 def _reads_converted(board: _Board, entry: NodeDraft, tensor: str) -> bool:
+    override, found = board.recipe.overrides.get(tensor), board.conversions.get(tensor)
+    asked = override is not None and override.converts_for(entry.node.name)
+    return asked or (found is not None and found.is_for(entry.node.name))
+
+
+def _second_grid(board: _Board, tensor: str) -> QuantSpec | None:
+    """Return the grid that a tensor is converted to, by its override or because it has to be."""
     override = board.recipe.overrides.get(tensor)
-    return override is not None and override.converts_for(entry.node.name)
+    if override is not None and override.convert is not None:
+        return override.convert.spec(board.recipe.activation)
+    return board.conversions[tensor].spec if tensor in board.conversions else None
 
 
 _ALL = "all it reads and makes has a grid"
@@ -201,13 +223,30 @@ def _settle(board: _Board, entry: NodeDraft) -> None:
             decision = _share(board, wish, entry) or decision
         elif wish.absorbs is not None:
             decision = _absorb(board, wish, entry)
+        elif wish.given:
+            decision = _grant(board, wish, entry) or decision
     board.nodes[name] = decision
+
+
+def _grant(board: _Board, wish: Wish, entry: NodeDraft) -> NodePlan | None:
+    """Enter a wish that holds where certain tensors have grids for the whole of them."""
+    missing = [name for name in wish.given if not _is_on_one_grid(board, name)]
+    if missing:
+        reason = f"it chooses between tensors, and {missing[0]!r} has no grid for other reasons"
+        return NodePlan(op=entry.node.op_type, status="float", reason=reason)
+    _note(board, wish, entry)
+    return None
+
+
+def _is_on_one_grid(board: _Board, name: str) -> bool:
+    tensor = board.tensors.get(name)
+    return tensor is not None and tensor.product is None and tensor.spec.axis is None
 
 
 def _share(board: _Board, wish: Wish, entry: NodeDraft) -> NodePlan | None:
     assert wish.like is not None
     source = board.tensors.get(wish.like)
-    if source is None or source.product is not None or source.spec.axis is not None:
+    if source is None or not _is_on_one_grid(board, wish.like):
         # Neither channels nor the scale of a bias stay what they are where values move.
         reason = f"it only moves values, and its input {wish.like!r} has no grid to share"
         return NodePlan(op=entry.node.op_type, status="float", reason=reason)
@@ -217,10 +256,9 @@ def _share(board: _Board, wish: Wish, entry: NodeDraft) -> NodePlan | None:
     if (override := board.recipe.overrides.get(wish.tensor)) is not None:
         board.decide(wish.tensor, replace(shared, spec=override.grid.spec(shared.spec)))
         return None
-    override = board.recipe.overrides.get(root)
-    converted = source.on_converted or _reads_converted(board, entry, wish.like)
-    if converted and override is not None and override.convert is not None:
-        shared = replace(shared, spec=override.convert.spec(board.recipe.activation), on_converted=True)
+    second = _second_grid(board, root)
+    if second is not None and (source.on_converted or _reads_converted(board, entry, wish.like)):
+        shared = replace(shared, spec=second, on_converted=True)
     board.decide(wish.tensor, replace(shared, like=root))
     return None
 

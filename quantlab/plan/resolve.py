@@ -23,6 +23,7 @@ from quantlab.arrays import INT32, UINT8, QParams, QuantSpec, Range, block_range
 from quantlab.errors import DataError, ModelError, OptionError, RangeError, nearest
 from quantlab.graph import FLOATS, GraphView
 from quantlab.plan.entries import Conversion
+from quantlab.plan.float8 import deviation_range, float8_qparams
 from quantlab.plan.forms import with_obstacles
 from quantlab.plan.quantplan import NodePlan, QuantPlan, TensorPlan
 from quantlab.plan.wishes import Role
@@ -216,10 +217,11 @@ def _numbers(
         return tensor
     try:
         if tensor.qparams is None:
-            found = _range(name, tensor, ranges, view)
+            found = _range(name, tensor, ranges, view, by_deviation=plan.numerics.deviation_scales)
             values = _with_ends(found.values.astype(tensor.dtype), tensor.ends)
             source = found.source if tensor.ends is None else f"{found.source}; one end given by an override"
-            grid = _grid(values, tensor.spec, tensor.role, plan)
+            exact = found.values if tensor.spec.dtype.is_float and tensor.ends is None else values
+            grid = _grid(exact, tensor.spec, tensor.role, plan, tensor.dtype)
             tensor = replace(tensor, values=values, source=source, qparams=grid)
         if tensor.convert is not None and tensor.convert.qparams is None:
             tensor = replace(tensor, convert=_converted(name, tensor, tensor.convert, plan, ranges, view))
@@ -242,7 +244,7 @@ def _converted(
         measured = name in ranges or tensor.fixed is not None
         found = _range(name, replace(tensor, values=None) if measured else tensor, ranges, view)
         values = _with_ends(found.values.astype(tensor.dtype), second.ends)
-    return replace(second, values=values, qparams=_grid(values, second.spec, tensor.role, plan))
+    return replace(second, values=values, qparams=_grid(values, second.spec, tensor.role, plan, tensor.dtype))
 
 
 def _with_ends(values: Range, ends: tuple[float | None, float | None] | None) -> Range:
@@ -254,18 +256,29 @@ def _with_ends(values: Range, ends: tuple[float | None, float | None] | None) ->
     return Range(np.minimum(lo, kind(0)), np.maximum(hi, kind(0)))
 
 
-def _grid(values: Range, spec: QuantSpec, role: Role, plan: QuantPlan) -> QParams:
+def _grid(values: Range, spec: QuantSpec, role: Role, plan: QuantPlan, kind: str) -> QParams:
     least, numerics = plan.min_real_range, plan.numerics
+    if spec.dtype.is_float:
+        return float8_qparams(values, spec, kind, least)
     if numerics.restricted and role == "activation" and spec.dtype == UINT8 and not spec.symmetric:
         return restricted_qparams(values, spec, min_real_range=least)
     return qparams_from_range(values, spec, min_real_range=least, degenerate=numerics.degenerate)
 
 
-def _range(name: str, tensor: TensorPlan, ranges: Mapping[str, Calibrated], view: GraphView) -> Calibrated:
+def _range(
+    name: str,
+    tensor: TensorPlan,
+    ranges: Mapping[str, Calibrated],
+    view: GraphView,
+    *,
+    by_deviation: bool = False,
+) -> Calibrated:
     if tensor.values is not None:
         return Calibrated(values=tensor.values, source=tensor.source or "given in the plan")
     if (constant := view.constant(name)) is not None:
         spec = tensor.spec
+        if by_deviation and spec.dtype.is_float and spec.block_size is None:
+            return Calibrated(values=deviation_range(constant, spec), source="deviation of the constant's values")
         part = "" if spec.axis is None else f" of each channel of axis {spec.axis}"
         if spec.axis is not None and spec.block_size is not None:
             part, values = f" of each block of {spec.block_size} along axis {spec.axis}", _blocks(constant, spec)

@@ -5,6 +5,7 @@ A wish is for one tensor. It asks for a grid of its own (`spec`), or for one of
     product=(x, w)    int32 on the scale of x times the scale of w (a bias);
     absorbs=other     take over from `other`, whose values reach this tensor through a Relu or Clip that the grid makes
                       superfluous.
+A grid of its own may be asked for on condition that other tensors have grids anyway (`given`: Where).
 A rule that cannot quantize a node returns `Refuse` with the reason instead.
 """
 
@@ -38,6 +39,7 @@ class Wish:
         absorbs: Tensor that loses its grid to this one.
         within: Bounds of the function that joins `absorbs` to this tensor (Clip's min and max).
         fixed: Range known without looking at data, such as (0, 1) for Softmax.
+        given: Tensors that must have grids, whoever asks for them, or the node stays in float.
     """
 
     tensor: str
@@ -49,6 +51,7 @@ class Wish:
     absorbs: str | None = None
     within: tuple[float, float] | None = None
     fixed: tuple[float, float] | None = None
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def weight(tensor: str, settings: Settings, axis: int | None, along: int | None 
         spec = replace(spec, axis=along, block_size=settings.block_size)
     elif settings.per_channel and axis is not None:
         # Kernels take only zero points in the middle of the grid per channel.
-        narrow = spec.dtype.signed and spec.dtype.bits > 4 and not spec.reduce_range
+        narrow = spec.dtype.signed and spec.dtype.bits > 4 and not (spec.reduce_range or spec.dtype.is_float)
         spec = replace(spec, axis=axis, symmetric=True, narrow_range=narrow)
     return Wish(tensor=tensor, role="weight", spec=spec)
 

@@ -173,6 +173,11 @@ _RANGE_OPTIONS = {
     "entropy": ("symmetric",),
 }
 
+_WITHOUT_SMOOTHING = (
+    "SmoothQuant is still to be built; leave it out, and where activations have outlying channels give them 16 bits "
+    "(activation_type QUInt16) or leave the nodes that suffer in float (nodes_to_exclude)"
+)
+
 _DOES_NOTHING = {
     "MatMulConstBOnly": "MatMul of two activations is quantized in static models whatever it says",
     "DefaultTensorType": "types that are missing are found by inference, or by `quantlab preprocess --data`",
@@ -207,7 +212,7 @@ KEYS: dict[str, tuple[str, read.Reader]] = {
     "CalibPercentile": ("ranges.percentile", read.number),
     "CalibStridedMinMax": ("ranges.stride", read.maybe(read.count)),
     "BlockSize": ("block_size", read.block_size),
-    "SmoothQuant": ("", read.not_done("leave it out")),
+    "SmoothQuant": ("", read.not_done(_WITHOUT_SMOOTHING)),
     "SmoothQuantAlpha": ("", read.number),
     "SmoothQuantFolding": ("", read.flag),
     "MatMulConstBOnly": ("", read.flag),

@@ -104,7 +104,7 @@ def not_done(advice: str) -> Reader:
 
     def read(where: str, value: Any) -> None:
         if value:
-            raise OptionError(f"{where} is not done yet: {advice}")
+            raise OptionError(f"{where} is not there yet: {advice}")
 
     return read
 

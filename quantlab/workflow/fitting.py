@@ -11,7 +11,7 @@ from quantlab.graph import GraphView
 from quantlab.plan import QuantPlan, Recipe
 from quantlab.plan.axes import strange_axes
 from quantlab.plan.override_checks import asymmetric_overrides, check_overrides, idle_overrides
-from quantlab.plan.runnable import check_blocks, check_four_bits
+from quantlab.plan.runnable import check_blocks, check_float8, check_four_bits, joined_float8
 from quantlab.rewrite.integer_ends import check_integer_ends
 
 
@@ -56,6 +56,9 @@ def heard(plan: QuantPlan, recipe: Recipe, views: Sequence[GraphView]) -> QuantP
             check_blocks(part, view)
         if _may_have_four_bits(recipe):
             check_four_bits(part, view)
+        if recipe.has_float8:
+            check_float8(part, view)
+            notes += joined_float8(part, view)
         if recipe.matmul_axis is not None:
             lines += list(strange_axes(part, view))[:1]
         notes += asymmetric_overrides(recipe.overrides, part, recipe.weight.symmetric)

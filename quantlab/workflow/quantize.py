@@ -19,6 +19,7 @@ from quantlab.graph.prepare import prepare
 from quantlab.graph.scopes import Scope, scopes_of, with_bodies
 from quantlab.plan import QuantPlan, Recipe, draft, refine, resolve
 from quantlab.plan.forms import known_operators
+from quantlab.plan.runnable import joined_float8
 from quantlab.progress import Track, quiet
 from quantlab.rewrite import insert_qdq, write_qoperator
 from quantlab.rewrite.integer_ends import integer_ends
@@ -167,7 +168,17 @@ def decide(prepared: Prepared, recipe: Recipe) -> QuantPlan:
     unused = recipe.check(nodes, known_operators(recipe.format), [name for part in everything for name in part.gone])
     views = [part.view for part in everything]
     check_fit(recipe, views)
-    return heard(_decided(prepared, recipe, unused), recipe, views)
+    plan = heard(_decided(prepared, recipe, unused), recipe, views)
+    if recipe.has_float8:
+        _warn_of_float8(plan, views)
+    return plan
+
+
+def _warn_of_float8(plan: QuantPlan, views: Iterable[GraphView]) -> None:
+    """Warn of a model that onnxruntime loads only if told to optimize less."""
+    lines = (line for part, view in zip(plan.walk(), views, strict=True) for line in joined_float8(part, view))
+    if (line := next(lines, None)) is not None:
+        warnings.warn(line, QuantlabWarning, stacklevel=3)
 
 
 def _warn_of_slow_types(recipe: Recipe) -> None:

@@ -21,7 +21,7 @@ from quantlab.workflow.quantize import QuantResult, quantize
 
 
 class QuantType(Enum):
-    """Integer types, in onnxruntime's spelling."""
+    """Types of quantized values, in onnxruntime's spelling."""
 
     QInt8 = "int8"
     QUInt8 = "uint8"
@@ -29,6 +29,7 @@ class QuantType(Enum):
     QUInt16 = "uint16"
     QInt4 = "int4"
     QUInt4 = "uint4"
+    QFLOAT8E4M3FN = "float8e4m3fn"
 
 
 class QuantFormat(Enum):
@@ -44,6 +45,7 @@ class CalibrationMethod(Enum):
     MinMax = "minmax"
     Percentile = "percentile"
     Entropy = "entropy"
+    Distribution = "distribution"
 
 
 Named = str | Enum
@@ -87,6 +89,11 @@ def make_recipe(
         raise OptionError(
             f"activations of {activation.dtype} with weights of {weight.dtype} have no kernel in onnxruntime: "
             "make the weights signed, or the activations unsigned"
+        )
+    if activation.dtype.is_float and not weight.dtype.is_float:
+        raise OptionError(
+            f"activations of {activation.dtype} with weights of {weight.dtype} have no kernel anywhere: "
+            "give both float8, or the activations integers"
         )
     rules = [
         RecipeRule(nodes=(name,), quantize=False, because=f"excluded by {name!r} in nodes_to_exclude")
@@ -148,7 +155,7 @@ def quantize_static(
         nodes_to_quantize: Node names, glob patterns, or `re:` and a regular expression; None for all.
         nodes_to_exclude: Likewise; wins over `nodes_to_quantize`.
         use_external_data_format: Write the weights into a file beside the model whatever their size.
-        calibrate_method: `MinMax`, `Percentile` or `Entropy`.
+        calibrate_method: `MinMax`, `Percentile`, `Entropy` or `Distribution`.
         calibration_providers: Execution providers for calibration; the CPU by default.
         extra_options: Further options under the keys of onnxruntime.quantization; see
             `quantlab.workflow.extra_options`.

@@ -29,8 +29,6 @@ from quantlab.arrays import (
     quantize,
 )
 from quantlab.errors import OptionError, RangeError, ShapeError
-from quantlab.plan import Recipe, RecipeRule, weight_spec
-from quantlab.workflow.static import make_recipe
 
 PEERS = {
     "float8e4m3fn": ml_dtypes.float8_e4m3fn,
@@ -221,14 +219,3 @@ def test_messages():
         QParams(scale=np.float32(1), zero_point=np.array(3), spec=QuantSpec(dtype=row, symmetric=True))
     with pytest.raises(OptionError, match=r"^int8 has integer levels: take a float8 type$"):
         float8_levels(INT8)
-
-
-def test_models_are_not_written_with_float8_yet():
-    text = "^models with float8e4m3fn are not written yet: take an integer type, or round arrays with quantlab.arrays$"
-    for make in (
-        lambda: make_recipe(activation_type="QFLOAT8E4M3FN", weight_type="QFLOAT8E4M3FN"),
-        lambda: make_recipe(weight_type="float8e4m3fn"),
-        lambda: Recipe(rules=(RecipeRule(weight=weight_spec("float8e4m3fn")),)),
-    ):
-        with pytest.raises(OptionError, match=text):
-            make()

@@ -25,6 +25,7 @@ CASES = (
     _listed("HardSigmoid", "HardSigmoid(x)"),
     _listed("CumSum", "CumSum(x, axis)", axis=np.asarray(1, np.int64)),
     _listed("ReduceMean", "ReduceMean<axes = [3]>(x)", "float[1,4,8,1] y"),
+    _listed("ReduceSum", "ReduceSum(x, axis)", "float[1,4,8,1] y", axis=np.asarray([3], np.int64)),
 )
 
 

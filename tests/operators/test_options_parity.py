@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,7 @@ IDLE: tuple[tuple[dict[str, Any], dict[str, Any]], ...] = (
 
 def by_us(case: Case, options: dict[str, Any], settings: dict[str, Any]) -> QuantResult:
     recipe = make_recipe(extra_options=options, **settings)
+    recipe = replace(recipe, layout=replace(recipe.layout, converts=False))  # the peer converts on request only
     prepared = prepare_for(case.model(), recipe)
     engine = Engine(backend=OrtBackend(optimize=False, threads=1))
     return write(prepared, calibrate(prepared, decide(prepared, recipe), case.batches(), recipe, engine=engine))

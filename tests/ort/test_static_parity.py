@@ -274,7 +274,7 @@ def test_what_is_refused(prepared, tmp_path):
     refused(OptionError, r"^unknown calibrate_method 'MinMix'; did you mean 'MinMax'\?", calibrate_method="MinMix")
     refused(OptionError, "extra_options has no key 'CalibPercent'", extra_options={"CalibPercent": 1})
     refused(OptionError, "no node is called 'stem'", nodes_to_exclude=["stem"])
-    refused(OptionError, "float8", activation_type="QFLOAT8E4M3FN", weight_type="QFLOAT8E4M3FN")
+    refused(OptionError, "activations of float8e4m3fn with weights of int8", activation_type="QFLOAT8E4M3FN")
     with pytest.raises(QuantlabError, match=r"^quantize_dynamic is not built yet in quantlab: use that of onnxruntime"):
         ours.quantize_dynamic(prepared, tmp_path / "q.onnx")
 

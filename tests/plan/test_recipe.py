@@ -1,6 +1,7 @@
 """Recipes: the first rule that matches wins, mistyped names are refused, patterns without effect are reported."""
 
 import json
+from dataclasses import replace
 
 import onnx
 import pytest
@@ -157,5 +158,27 @@ def test_an_unknown_preset_is_refused() -> None:
         preset("cpu-x86")
     assert str(error.value) == (
         "no preset is called 'cpu-x86'; did you mean 'cpu-x86-vnni' or 'cpu-x86-avx2'? (allowed: cpu-x86-vnni, "
-        "cpu-x86-avx2, cpu-arm, tensorrt, qnn)"
+        "cpu-x86-avx2, cpu-arm, tensorrt, qnn, gpu, arm)"
+    )
+
+
+def test_presets_have_other_names_and_take_changes() -> None:
+    assert preset("gpu") == preset("tensorrt")
+    assert preset("arm", per_channel=True) == replace(preset("cpu-arm"), per_channel=True)
+
+
+@pytest.mark.parametrize("name", ["gpu", "tensorrt"])
+@pytest.mark.parametrize(
+    ("field", "spec", "words"),
+    [
+        ("activation", activation_spec("uint8"), "activation=uint8, asymmetric, per tensor"),
+        ("activation", activation_spec("int8"), "activation=int8, asymmetric, per tensor"),
+        ("weight", weight_spec("uint8"), "weight=uint8, asymmetric, per tensor"),
+    ],
+)
+def test_a_gpu_takes_symmetric_int8_alone(name: str, field: str, spec: QuantSpec, words: str) -> None:
+    with pytest.raises(OptionError) as error:
+        preset(name, **{field: spec})
+    assert str(error.value) == (
+        f"preset {name!r} wants symmetric int8 activations and weights, got {words}: leave {field} out"
     )

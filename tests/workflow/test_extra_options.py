@@ -44,7 +44,10 @@ def refusal(options: Any, **arguments: Any) -> str:
          "extra_options['CalibMaxIntermediateOutputs'] must be an integer of at least 1, got 0"),
         ({"BlockSize": -1}, "extra_options['BlockSize'] must be an integer of at least 1, got -1"),
         ({"BlockSize": 1.5}, "extra_options['BlockSize'] must be an integer of at least 1, got 1.5"),
-        ({"SmoothQuant": True}, "extra_options['SmoothQuant'] is not done yet: leave it out"),
+        ({"SmoothQuant": True},
+         "extra_options['SmoothQuant'] is not there yet: SmoothQuant is still to be built; leave it out, and where "
+         "activations have outlying channels give them 16 bits (activation_type QUInt16) or leave the nodes that "
+         "suffer in float (nodes_to_exclude)"),
         ({"CalibPercentile": 99.0}, "extra_options['CalibPercentile'] does nothing with 'minmax' (allowed: "
          "CalibTensorRangeSymmetric, CalibMovingAverage, CalibMovingAverageConstant, CalibMaxIntermediateOutputs, "
          "CalibStridedMinMax)"),

@@ -38,16 +38,6 @@ def global_average_pool(node: onnx.NodeProto, view: GraphView, settings: Setting
     return float_data(node, view) or [activation(node.output[0], settings)]
 
 
-@integer_rules.register("Where")
-def where(node: onnx.NodeProto, view: GraphView, settings: Settings) -> Iterable[Wish] | Refuse:
-    """Quantized where asked for: choosing between two grids means rounding anew."""
-    if not (settings.listed or settings.force_movement):
-        return Refuse("list Where in op_types to quantize it")
-    if any(view.float_type(name) is None for name in (*node.input[1:], *node.output)):
-        return Refuse("it chooses between tensors of a type other than float")
-    return [activation(name, settings) for name in dict.fromkeys((*node.input[1:], *node.output))]
-
-
 @integer_needs.register("Add", "Mul", "LeakyRelu", "Sigmoid", "GlobalAveragePool", "Concat", "Softmax")
 def one_type(node: onnx.NodeProto, grids: Grids) -> str | None:
     """All that goes in and comes out is of one type."""

@@ -27,6 +27,8 @@ def movement(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[
     AveragePool does make new values, but none outside the input's range.
     """
     refusal = float_data(node, view)
+    if node.op_type == "MaxPool" and settings.activation.dtype.is_float:
+        return Refuse(f"MaxPool takes no {settings.activation.dtype}")
     outputs = [name for name in node.output if name and view.float_type(name) is not None]
     asked = [activation(node.input[0], settings)] if settings.force_movement else []
     return refusal or [*asked, *(share(name, node.input[0]) for name in outputs)]

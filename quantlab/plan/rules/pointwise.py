@@ -20,7 +20,7 @@ def pointwise(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list
     return [activation(name, settings) for name in dict.fromkeys(tensors)]
 
 
-@op_rules.register("Sub", "Div", "HardSwish", "HardSigmoid", "ReduceMean", "CumSum")
+@op_rules.register("Sub", "Div", "HardSwish", "HardSigmoid", "ReduceMean", "ReduceSum", "CumSum")
 def on_request(node: onnx.NodeProto, view: GraphView, settings: Settings) -> list[Wish] | Refuse:
     """As `pointwise`, but only where asked for: onnxruntime computes these in float even between grids."""
     return unlisted(node, settings) or pointwise(node, view, settings)

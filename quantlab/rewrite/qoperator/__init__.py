@@ -16,12 +16,16 @@ import onnx
 from quantlab.graph import GraphView, Names, captured, subgraphs
 from quantlab.plan import QuantPlan
 from quantlab.plan.forms import Grids, form_of, obstacle
+from quantlab.plan.integer import embedding
 from quantlab.plan.resolve import superfluous
 from quantlab.rewrite.frame import begin, checked_view, finish
 from quantlab.rewrite.qoperator.writers import integer_writers
 from quantlab.rewrite.qoperator.writing import Writing
 
 __all__ = ["write_qoperator"]
+
+MAKES_FLOATS = (embedding.NAME,)
+"""Operators whose integer form takes integers and gives floats."""
 
 
 def write_qoperator(model: onnx.ModelProto, plan: QuantPlan, *, view: GraphView | None = None) -> onnx.ModelProto:
@@ -55,7 +59,7 @@ def write_qoperator(model: onnx.ModelProto, plan: QuantPlan, *, view: GraphView 
         if node.name in gone:
             continue
         if _on_integers(work, node):
-            work.makes(node)
+            work.makes_floats(node) if form_of(node) in MAKES_FLOATS else work.makes(node)
             integer_writers[form_of(node)](work, node)
         else:
             _write_float(work, node)
@@ -80,21 +84,14 @@ def _write_float(work: Writing, node: onnx.NodeProto) -> None:
     for name in _captured(node):
         if _goes_out_rounded(work, name):
             work.real(name)
-    for index, before in enumerate(node.output):
-        name, tensor = work.grids.made(before)
-        if tensor is not None and _known_outside(work, name):
-            work.raw[name] = work.names.fresh(f"{name}_QuantizeLinear_Input")
-        copy.output[index] = work.raw.get(name, name)
+    work.makes_floats(node)
+    for index, name in enumerate(work.outputs(node)):
+        copy.output[index] = name
     work.nodes.append(copy)
 
 
 def _captured(node: onnx.NodeProto) -> Iterable[str]:
     return (name for graph in subgraphs(node) for name in captured(graph)) if node.attribute else ()
-
-
-def _known_outside(work: Writing, name: str) -> bool:
-    """Say whether callers or subgraphs know a tensor by its name."""
-    return name in work.view.outputs or any(use.inside for use in work.view.uses.get(name, ()))
 
 
 def _goes_out_rounded(work: Writing, name: str) -> bool:

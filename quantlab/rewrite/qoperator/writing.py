@@ -104,6 +104,14 @@ class Writing:
                 self.integers[name] = self.names.fresh(self._known_as(name) + suffix)
                 self.made_whole.add(name)
 
+    def makes_floats(self, node: onnx.NodeProto) -> None:
+        """Name the floats that a node makes: another name where callers or subgraphs know the rounded ones by theirs."""
+        for output in node.output:
+            name, tensor = self.grids.made(output)
+            inside = any(use.inside for use in self.view.uses.get(name, ()))
+            if tensor is not None and (inside or name in self.view.outputs):
+                self.raw[name] = self.names.fresh(f"{name}_QuantizeLinear_Input")
+
     def write(
         self,
         node: onnx.NodeProto,
@@ -131,8 +139,9 @@ class Writing:
         self.nodes.append(written)
 
     def outputs(self, node: onnx.NodeProto) -> list[str]:
-        """Return the names of what an integer operator makes: integers where there is a grid, itself where not."""
-        return [self.integers.get(self.grids.made(name)[0], name) for name in node.output]
+        """Return the names of what a node makes: integers, or floats where it was announced or there is no grid."""
+        made = [self.grids.made(name)[0] for name in node.output]
+        return [self.integers.get(name) or self.raw.get(name, name) for name in made]
 
     def stored(self, name: str, like: str) -> str:
         """Return the name of a constant's integers on the grid of another tensor."""
