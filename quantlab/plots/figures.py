@@ -29,13 +29,25 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         OptionError: The name has another ending.
         QuantlabError: matplotlib is not installed.
     """
+    check_picture(path)
     ending = Path(path).suffix
-    if ending not in FORMATS:
-        raise OptionError(f"picture {str(path)!r} must be named *{' or *'.join(FORMATS)}")
     metadata: dict[str, Any] = {"Date": None} if ending == ".svg" else {"Software": None}
     # Text stays text, and identifiers in the file are made from a fixed word instead of at random.
     with _matplotlib("").rc_context({"svg.hashsalt": "quantlab", "svg.fonttype": "none"}):
         figure.savefig(path, metadata=metadata, dpi=120, facecolor="white")
+
+
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Refuse the name of a picture that would not be written.
+
+    Args:
+        path: The file that is wanted.
+
+    Raises:
+        OptionError: It ends in neither `.svg` nor `.png`.
+    """
+    if Path(path).suffix not in FORMATS:
+        raise OptionError(f"picture {str(path)!r} must be named *{' or *'.join(FORMATS)}")
 
 
 def _matplotlib(module: str) -> Any:

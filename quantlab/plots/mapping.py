@@ -16,6 +16,7 @@ import numpy.typing as npt
 from quantlab.arrays import QParams, QuantSpec, Range, qparams_from_range
 from quantlab.errors import OptionError, RangeError
 from quantlab.plots.figures import new_figure
+from quantlab.plots.style import CLIPPED, CLIPPED_TEXT, IDLE, USED, ZERO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 REAL, INTEGER = 1.0, 0.0
 MOST_LINES = 16
 MARGIN = 0.12
-USED, IDLE, ZERO, CLIPPED, CLIPPED_TEXT = "#1f5fa8", "#b9c3cf", "#c0392b", "#f3d9a4", "#6b5212"
 
 
 def plot_mapping(values: Range, spec: QuantSpec, *, axes: Axes | None = None) -> Axes:
