@@ -21,7 +21,7 @@ class Runner(Protocol):
         """Run the model once.
 
         Args:
-            batch: Input name to array.
+            batch: Input name to array; what else travels in it, such as labels, is passed over.
 
         Returns:
             Tensor name to value, for the tensors the model was opened with; bfloat16 as float32.

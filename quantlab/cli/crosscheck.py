@@ -1,19 +1,25 @@
-"""`quantlab crosscheck`: the same work done by quantlab and by onnxruntime.quantization, and where the two differ."""
+"""`quantlab crosscheck`: the same work done by two programs, and where the two differ."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quantlab.cli import options as o
 from quantlab.cli.compare import write_json
-from quantlab.cli.console import output, progress
-from quantlab.cli.tables import Column, counted, show
+from quantlab.cli.console import output, progress, say
+from quantlab.cli.tables import Column, counted, number, show
 from quantlab.errors import OptionError
 
 if TYPE_CHECKING:
+    import onnx
+
+    from quantlab.cli.samples import Samples
+    from quantlab.debug.engines import OutputDifference
     from quantlab.ort.crosscheck import Verdict
 
 COLUMNS = (
@@ -23,15 +29,28 @@ COLUMNS = (
     Column(header="peer s", kind="number", optional=True),
     Column(header="differences and reasons", kind="prose"),
 )
+DIFFERENCES = (
+    Column(header="output", kind="name"),
+    Column(header="type"),
+    Column(header="elements", kind="number"),
+    Column(header="differing", kind="number"),
+    Column(header="largest", kind="number"),
+    Column(header="onnxruntime minus reference, in steps", kind="prose"),
+)
 SHOWN = 3
-TOPICS = ("quantizer",)
+TOPICS = ("quantizer", "engines")
 
 
 def crosscheck(
     what: Annotated[
-        str, typer.Argument(metavar="[quantizer]", help="What to compare: static quantization.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="[quantizer|engines]",
+            help="What to compare: static quantization, or the outputs of a model in two engines.",
+            show_default=False,
+        ),
     ],
-    model: o.Model,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model; float32 for quantizer.", show_default=False)],
     data: o.Data,
     grid: Annotated[
         str, typer.Option(metavar="[quick|full]", help="How many option sets: a handful, or every option once.")
@@ -43,6 +62,15 @@ def crosscheck(
             help="Give both tools the model as quantlab prepares it, or as it is.",
         ),
     ] = True,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            min=0.0,
+            help="For engines: exit with 1 where an output differs by more than this.",
+            show_default=False,
+        ),
+    ] = None,
     layout: o.Layout = None,
     size: o.Size = None,
     mean: o.Mean = None,
@@ -54,13 +82,18 @@ def crosscheck(
     max_samples: o.MaxSamples = 8,
     json: o.Json = False,
 ) -> None:
-    """Quantize a model with quantlab.ort and with onnxruntime.quantization, and compare nodes and bytes.
+    """Compare two programs that should do the same.
 
-    Each option set is tried with both on the same samples. Identical means the same nodes, names and bytes in every
-    initializer; what differs is listed with the reason that quantlab's plan gives.
+    quantizer: quantlab.ort and onnxruntime.quantization quantize the model on the same samples, once for each option
+    set. Identical means the same nodes, names and bytes in every initializer; what differs is listed with the reason
+    that quantlab's plan gives.
+
+    engines: onnxruntime and onnx's reference evaluator run the model, quantized or not; outputs are compared.
     """
     if what not in TOPICS:
         raise OptionError(f"crosscheck compares {' or '.join(TOPICS)}, got {what!r}")
+    if what == "quantizer" and tolerance is not None:
+        raise OptionError("--tolerance goes with crosscheck engines: the quantizers are compared byte by byte")
     images = o.images_from(
         layout=layout,
         size=size,
@@ -73,15 +106,52 @@ def crosscheck(
     )
     from quantlab.cli.samples import Samples
     from quantlab.graph.files import load
+
+    loaded = load(model)
+    samples = Samples(data, loaded, max_samples=max_samples, images=images)
+    if what == "engines":
+        _engines(loaded, samples, tolerance=tolerance, json=json)
+    else:
+        _quantizers(loaded, samples, grid=grid, prepare=prepare, json=json)
+
+
+def _engines(model: onnx.ModelProto, samples: Samples, *, tolerance: float | None, json: bool) -> None:
+    from quantlab.debug.engines import compare_engines
+
+    with progress() as track:
+        found = compare_engines(model, samples, track=track)
+    if json:
+        write_json([asdict(each) for each in found])
+    else:
+        rows = [
+            (each.name, each.dtype, f"{each.count:,}", f"{each.differing:,}", number(each.largest), _steps(each))
+            for each in found
+        ]
+        show(output(), f"onnxruntime and onnx's reference ({counted(samples.seen, 'sample')})", DIFFERENCES, rows)
+    beyond = [each for each in found if tolerance is not None and each.largest > tolerance]
+    if beyond:
+        worst = max(beyond, key=lambda each: each.largest)
+        say("error", f"output {worst.name!r} differs by {number(worst.largest)}, and --tolerance is {tolerance:g}")
+        raise typer.Exit(1)
+
+
+def _steps(difference: OutputDifference) -> str:
+    """Say how many elements differ by how many steps of the output's grid."""
+    if difference.step is None:
+        return "not on a grid"
+    return ", ".join(
+        f"{steps:+d}: {count:,}" if steps else f"0: {count:,}" for steps, count in difference.steps.items()
+    )
+
+
+def _quantizers(model: onnx.ModelProto, samples: Samples, *, grid: str, prepare: bool, json: bool) -> None:
     from quantlab.ort.crosscheck import crosscheck as check
     from quantlab.ort.option_sets import option_sets
     from quantlab.workflow.quantize import prepare_for
 
-    float_model = load(model)
-    given = prepare_for(float_model).model if prepare else float_model
-    samples = list(Samples(data, float_model, max_samples=max_samples, images=images))
+    given = prepare_for(model).model if prepare else model
     with progress() as track:
-        verdicts = check(given, samples, option_sets(given, grid), track=track)
+        verdicts = check(given, list(samples), option_sets(given, grid), track=track)
     if json:
         write_json([verdict.to_json() for verdict in verdicts])
         return

@@ -6,7 +6,7 @@ Memory holds one batch at a time, and nothing is pulled from a source before it 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from quantlab.data.checks import check_batch
 from quantlab.data.constant import ConstantWatch
@@ -26,6 +26,7 @@ class Batches:
 
     Invariants:
         * Every batch has exactly the signature's names, in its order, with its dtypes; arrays are not to be written to.
+          Labels stand behind them.
         * Iterating again gives the data again, or raises `DataError` when the source can be read only once.
         * `len()` counts batches and raises `TypeError` when the number is not known, as Python's own iterables do.
 
@@ -139,7 +140,8 @@ class Batches:
                 self._repeats.begin(item.index, batch, self._source.name)
             first = False
             if watch is not None:
-                watch.see(batch, self.signature.samples_in(batch))
+                inputs = {name: array for name, array in batch.items() if name not in self.signature.labels}
+                watch.see(inputs, self.signature.samples_in(batch))
             yield batch
         if watch is not None:
             watch.finish()
@@ -152,6 +154,7 @@ def batches(
     max_samples: int | None = None,
     batch_size: int | None = None,
     images: ImageOptions | None = None,
+    labels: Iterable[str] = (),
 ) -> Batches:
     """Turn data into a stream of batches for a model.
 
@@ -174,6 +177,8 @@ def batches(
         batch_size: Samples a batch for stacks and pictures when the model's batch dimension is dynamic; 1 by default.
             Where the model fixes the number, that is used, and a rest that does not fill a batch is refused.
         images: How pictures become inputs.
+        labels: Names of arrays in the data that are no inputs, such as the classes that a model should find. They come
+            with each batch as they are; a loader of tuples gives them behind the inputs.
 
     Returns:
         The stream. Stacks and files are looked at here; values are checked when they are pulled.
@@ -193,5 +198,6 @@ def batches(
     for name, number in (("max_samples", max_samples), ("batch_size", batch_size)):
         if number is not None and (isinstance(number, bool) or number < 1):
             raise OptionError(f"{name}={number!r} is not allowed; give a positive integer or leave it out")
+    signature = signature.with_labels((*signature.labels, *labels))
     source, left = source_of(data, signature, max_samples=max_samples, batch_size=batch_size, images=images)
     return Batches(source, signature, max_samples=left)

@@ -50,7 +50,7 @@ def check_names(names: Mapping[str, object], signature: Signature, where: str) -
         DataError: Names the input, the allowed names and the nearest of them.
     """
     for name in names:
-        if name not in signature.names:
+        if name not in signature.names and name not in signature.labels:
             hint = nearest(str(name), signature.names) or ";"
             raise DataError(
                 f"{where}: {name!r} is not an input of the model{hint} "
@@ -61,6 +61,13 @@ def check_names(names: Mapping[str, object], signature: Signature, where: str) -
         raise DataError(
             f"{where}: input {missing[0]!r} is missing; got {', '.join(map(repr, names)) or 'no arrays'}; "
             f"give every input of the model: {signature.listed}"
+        )
+    unlabelled = [name for name in signature.labels if name not in names]
+    if unlabelled:
+        hint = nearest(unlabelled[0], names)
+        raise DataError(
+            f"{where}: the labels {unlabelled[0]!r} are missing{hint}; got {', '.join(map(repr, names))}; add an array "
+            "of that name with a row a sample"
         )
 
 
@@ -76,7 +83,7 @@ def check_batch(batch: Mapping[str, Array], signature: Signature, where: str) ->
 
     Returns:
         The arrays in the signature's order, C-contiguous, of the model's dtypes; optional ones only where they are
-        given. They may be read-only views of the source.
+        given. They may be read-only views of the source. Labels follow as they are.
 
     Raises:
         DataError: A name, rank, dimension, dtype or value the model cannot take.
@@ -90,7 +97,7 @@ def check_batch(batch: Mapping[str, Array], signature: Signature, where: str) ->
         array = _cast(batch[spec.name], spec, place)
         _check_finite(array, batch[spec.name], spec, place, rows)
         checked[spec.name] = np.asarray(array, order="C")
-    return checked
+    return checked | {name: batch[name] for name in signature.labels}
 
 
 def check_shape(shape: tuple[int, ...], spec: InputSpec, place: str) -> None:

@@ -125,7 +125,10 @@ def file_label(paths: Sequence[Path], index: int) -> str:
 def _batch_of_file(paths: Sequence[Path], signature: Signature, index: int) -> Mapping[str, Array]:
     path = paths[index]
     arrays: dict[str, Array] = _load(path, lambda: _arrays_in(path, signature))
-    return {key: _with_batch_axis(array, key, signature) for key, array in arrays.items()}
+    whole = {key: _with_batch_axis(array, key, signature) for key, array in arrays.items()}
+    if any(whole[key].ndim > array.ndim for key, array in arrays.items()):  # one sample, and its labels
+        whole |= {key: arrays[key][None] for key in signature.labels if key in arrays}
+    return whole
 
 
 def _arrays_in(path: Path, signature: Signature) -> dict[str, Array]:

@@ -77,15 +77,19 @@ class Signature:
 
     Invariants:
         * There is at least one input, and no two have the same name.
+        * No label has the name of an input.
 
     Attributes:
         inputs: One specification an input.
+        labels: Names of arrays that travel with each batch and that the model is not fed, with a row a sample.
     """
 
     inputs: tuple[InputSpec, ...]
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", tuple(self.inputs))
+        object.__setattr__(self, "labels", tuple(dict.fromkeys(n for n in self.labels if n not in self.names)))
         if not self.inputs:
             raise DataError("the model has no inputs, so there is nothing to feed; a constant model needs no data")
         twice = [name for name, count in Counter(self.names).items() if count > 1]
@@ -115,7 +119,18 @@ class Signature:
             DataError: No input has that name.
         """
         free = {self[name].name for name in names}
-        return Signature(inputs=tuple(replace(spec, optional=spec.name in free) for spec in self.inputs))
+        return replace(self, inputs=tuple(replace(spec, optional=spec.name in free) for spec in self.inputs))
+
+    def with_labels(self, names: Iterable[str]) -> Signature:
+        """Return the signature with arrays that every batch brings beside the inputs.
+
+        Args:
+            names: Their names; those of inputs are passed over, for a batch has them anyway.
+
+        Returns:
+            A new signature.
+        """
+        return replace(self, labels=tuple(names))
 
     @property
     def batch_size(self) -> int | None:

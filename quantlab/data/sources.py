@@ -82,11 +82,12 @@ def arrays_of(value: object, signature: Signature, where: str) -> dict[str, Arra
                 f"give dicts with the keys {signature.listed}"
             )
         value = (value,)
-    names = signature.names if len(value) == len(signature) else required
+    inputs = signature.names if len(value) == len(signature) + len(signature.labels) else required
+    names = (*inputs, *signature.labels)
     if len(value) < len(names):
         raise DataError(
-            f"{where}: got {len(value)} arrays for the {len(names)} inputs {signature.listed}; "
-            "give one array an input, in this order, or a dict"
+            f"{where}: got {len(value)} arrays for the {len(inputs)} inputs {signature.listed}"
+            f"{_and_labels(signature)}; give one array an input, in this order, or a dict"
         )
     if len(value) > len(names):
         warnings.warn(
@@ -96,6 +97,10 @@ def arrays_of(value: object, signature: Signature, where: str) -> dict[str, Arra
             stacklevel=2,
         )
     return {name: as_array(array, f"input {name!r}, {where}") for name, array in zip(names, value, strict=False)}
+
+
+def _and_labels(signature: Signature) -> str:
+    return f" and the labels {', '.join(map(repr, signature.labels))}" if signature.labels else ""
 
 
 def _unlabelled(_: int) -> str:

@@ -47,6 +47,7 @@ def stacked(
         cuts = _limited(cuts, signature, name, max_samples)
     for spec in given:
         _check_full(cuts[spec.name], spec, name)
+    cuts |= _labels_beside(cuts, columns, signature, name)
     counts = {key: cut.count for key, cut in cuts.items()}
     if len(set(counts.values())) > 1:
         said = ", ".join(f"{key!r} makes {count}" for key, count in counts.items())
@@ -54,6 +55,23 @@ def stacked(
             f"{name}: the inputs have different numbers of batches ({said}); stack as many samples for each input"
         )
     return Stacked(name=name, cuts=cuts)
+
+
+def _labels_beside(
+    cuts: Mapping[str, Cut], columns: Mapping[str, Column], signature: Signature, name: str
+) -> dict[str, Cut]:
+    """Cut labels as the samples are cut: rows with the rows, whole batches with whole batches."""
+    counted = next((spec.name for spec in signature.required if spec.rank and spec.leading is None), None)
+    like = counted or next(iter(cuts))
+    found = {}
+    for label in signature.labels:
+        shape, rows = columns[label].shape, columns[like].shape[0]
+        if not shape or shape[0] != rows:
+            raise DataError(
+                f"labels {label!r}, {name}: got shape {shape}, and there are {rows} samples; give a row each"
+            )
+        found[label] = replace(cuts[like], column=columns[label])
+    return found
 
 
 def check_batch_size(batch_size: int | None, signature: Signature) -> None:
