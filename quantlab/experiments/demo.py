@@ -7,7 +7,7 @@ trained on or calibrated with.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from quantlab.backend import Backend, Batch, OrtBackend, latencies
-from quantlab.debug.compare import TensorError, compare
+from quantlab.backend import Backend, Batch, OrtBackend
+from quantlab.debug.compare import compare
+from quantlab.debug.findings import TensorError
 from quantlab.demo import digits, float_model
+from quantlab.experiments.timing import interleaved, ratios
 from quantlab.graph.files import atomic_write, load, model_size, save
 from quantlab.plan import Recipe
 from quantlab.progress import Track, quiet
@@ -29,6 +31,7 @@ LATENCY_BATCH = 32
 
 LATENCY_ROUNDS = 25
 RUNS_A_ROUND = 8
+LATENCY_WARM_UP = 2
 WORST = 5
 
 
@@ -95,7 +98,8 @@ class DemoReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
-        return asdict(self)
+        plain = asdict(replace(self, worst=()))
+        return plain | {"worst": [row.to_json() for row in self.worst]}
 
 
 def demo(folder: Path, recipe: Recipe = Recipe(), *, track: Track = quiet) -> DemoReport:  # noqa: B008  # a frozen value
@@ -203,16 +207,14 @@ def in_turns(reference: onnx.ModelProto, quantized: onnx.ModelProto, batch: Batc
     """
     backend = OrtBackend(threads=1)
     sessions = [backend.session(model) for model in (reference, quantized)]
-    # Shape (rounds, 2, runs), in seconds.
-    seconds = np.array(
-        [[latencies(one, batch, runs=RUNS_A_ROUND, warm_up=2) for one in sessions] for _ in range(LATENCY_ROUNDS)]
+    seconds = interleaved(
+        sessions, [batch, batch], rounds=range(LATENCY_ROUNDS), runs=RUNS_A_ROUND, warm_up=LATENCY_WARM_UP
     )
-    medians = np.median(seconds, axis=2)
-    typical = np.median(medians, axis=0) * 1e3
+    typical = np.median(np.median(seconds, axis=2), axis=0) * 1e3
     return Latency(
         float_ms=float(typical[0]),
         int8_ms=float(typical[1]),
-        ratio=float(np.median(medians[:, 0] / medians[:, 1])),
+        ratio=ratios(seconds)[1].median,
         batch_size=len(next(iter(batch.values()))),
         threads=1,
         runs=LATENCY_ROUNDS * RUNS_A_ROUND,
