@@ -15,9 +15,19 @@ if TYPE_CHECKING:
     from quantlab.backend import OrtBackend
     from quantlab.calibration import RangeTable, load_ranges, save_ranges
     from quantlab.data import batches
-    from quantlab.debug.compare import Comparison, compare
+    from quantlab.debug.attribution import attribute
+    from quantlab.debug.compare import compare
+    from quantlab.debug.findings import Attribution, Comparison
+    from quantlab.debug.suggest import Suggestion, suggest
     from quantlab.errors import QuantlabError, QuantlabWarning
+    from quantlab.experiments.ablation import Ablation, ablate
+    from quantlab.experiments.bench import BenchSettings, benchmark
+    from quantlab.experiments.results import AblationResult
+    from quantlab.experiments.sampling import Sampling
+    from quantlab.experiments.trials import Trial
     from quantlab.graph.files import load, save
+    from quantlab.pages.page import Page
+    from quantlab.pages.report import report
     from quantlab.plan import QuantPlan, Recipe, RecipeRule
     from quantlab.workflow.calibration import calibrate_ranges, collect_statistics, ranges_of
     from quantlab.workflow.engine import Engine
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
     from quantlab.workflow.preprocess import PreProcessed, quant_pre_process
     from quantlab.workflow.quantize import QuantResult, calibrate, decide, prepare_for, quantize, write
     from quantlab.workflow.static import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from quantlab.workflow.support import supported_ops
 
 _HOMES = {
     "quantlab.arrays": ("QParams", "QuantSpec", "Range", "dequantize", "fake_quant", "qparams_from_range"),
@@ -34,10 +45,20 @@ _HOMES = {
     "quantlab.calibration": ("RangeTable", "load_ranges", "save_ranges"),
     "quantlab.data": ("batches",),
     "quantlab.errors": ("QuantlabError", "QuantlabWarning"),
+    "quantlab.experiments.bench": ("BenchSettings", "benchmark"),
+    "quantlab.experiments.ablation": ("Ablation", "ablate"),
+    "quantlab.experiments.results": ("AblationResult",),
+    "quantlab.experiments.sampling": ("Sampling",),
+    "quantlab.experiments.trials": ("Trial",),
     "quantlab.graph.files": ("load", "save"),
+    "quantlab.pages.page": ("Page",),
+    "quantlab.pages.report": ("report",),
     "quantlab.plan": ("QuantPlan", "Recipe", "RecipeRule"),
     "quantlab.workflow.calibration": ("calibrate_ranges", "collect_statistics", "ranges_of"),
-    "quantlab.debug.compare": ("Comparison", "compare"),
+    "quantlab.debug.attribution": ("attribute",),
+    "quantlab.debug.compare": ("compare",),
+    "quantlab.debug.findings": ("Attribution", "Comparison"),
+    "quantlab.debug.suggest": ("Suggestion", "suggest"),
     "quantlab.workflow.engine": ("Engine",),
     "quantlab.workflow.explain": ("explain",),
     "quantlab.workflow.fuse": ("FuseResult", "fuse"),
@@ -45,16 +66,22 @@ _HOMES = {
     "quantlab.workflow.preprocess": ("PreProcessed", "quant_pre_process"),
     "quantlab.workflow.quantize": ("QuantResult", "calibrate", "decide", "prepare_for", "quantize", "write"),
     "quantlab.workflow.static": ("CalibrationMethod", "QuantFormat", "QuantType", "quantize_static"),
+    "quantlab.workflow.support": ("supported_ops",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Ablation",
+    "AblationResult",
+    "Attribution",
+    "BenchSettings",
     "CalibrationMethod",
     "Comparison",
     "Engine",
     "FuseResult",
     "OrtBackend",
     "PreProcessed",
+    "Page",
     "QParams",
     "QuantFormat",
     "QuantPlan",
@@ -67,7 +94,13 @@ __all__ = [
     "RangeTable",
     "Recipe",
     "RecipeRule",
+    "Sampling",
+    "Suggestion",
+    "Trial",
+    "ablate",
+    "attribute",
     "batches",
+    "benchmark",
     "calibrate",
     "calibrate_ranges",
     "collect_statistics",
@@ -86,8 +119,11 @@ __all__ = [
     "quantize",
     "quantize_static",
     "ranges_of",
+    "report",
     "save",
     "save_ranges",
+    "suggest",
+    "supported_ops",
     "write",
 ]
 

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from quantlab.errors import OptionError, nearest
 from quantlab_kernels import reference
 from quantlab_kernels.checks import Counts, Doubles, Floats, Integers
-from quantlab_kernels.reference import AxisMinMax, MinMax, MinMaxLattice, Packed4Bit
+from quantlab_kernels.reference import AxisMinMax, ErrorSums, MinMax, MinMaxLattice, Packed4Bit
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,6 +51,8 @@ CROSSOVER: Mapping[str, int] = MappingProxyType(
         "quantize_block": 1_000,
         "dequantize_block": 1_000,
         "quantize_pack_4bit": 1_000,
+        "error_sums": 1_000,
+        "grid_error_sums": 1_000,
     }
 )
 """Every kernel and the number of elements from which `auto` prefers its twin.
@@ -63,6 +65,7 @@ __all__ = [
     "CROSSOVER",
     "VARIABLE",
     "AxisMinMax",
+    "ErrorSums",
     "MinMax",
     "MinMaxLattice",
     "Packed4Bit",
@@ -71,9 +74,11 @@ __all__ = [
     "dequantize",
     "dequantize_axis",
     "dequantize_block",
+    "error_sums",
     "fake_quant",
     "fake_quant_axis",
     "fake_quant_block",
+    "grid_error_sums",
     "histogram",
     "kl_divergences",
     "lattice_histogram",
@@ -251,6 +256,63 @@ def histogram(x: Floats, lo: float, hi: float, bins: int) -> Counts:
         [2, 2]
     """
     return _pick(reference.histogram, x.size)(x, lo, hi, bins)
+
+
+def error_sums(x: Floats, other: Floats, grid: Floats, lo: Floats, hi: Floats) -> ErrorSums:
+    """Sum up how far `other` and `grid` lie from `x`, in float64 and in one fixed order.
+
+    `quantlab_kernels.sums` has the formulas and the order.
+
+    Args:
+        x: Reference array of any shape, float16, float32 or float64.
+        other: What it is compared with, of the same shape.
+        grid: What a grid makes of it, of the same shape.
+        lo: Lower end of the grid, of shape () or that of `x`.
+        hi: Upper end of the grid, of shape () or that of `x`.
+
+    Returns:
+        Sums of powers and products, of the grid's error inside and outside its ends, largest difference, ends, counts.
+
+    Raises:
+        TypeError: An array is not a float array.
+        ValueError: The shapes differ.
+
+    Example:
+        >>> x, ends = np.array([1.0, 2.0, 9.0]), (np.array(0.0), np.array(8.0))
+        >>> found = error_sums(x, x + 1, np.array([1.0, 2.5, 8.0]), *ends)
+        >>> found.signal, found.noise, found.rounding, found.clipped_above, found.above
+        (86.0, 3.0, 0.25, 1.0, 1)
+    """
+    return _pick(reference.error_sums, x.size)(x, other, grid, lo, hi)
+
+
+def grid_error_sums(
+    x: Floats, q: Integers, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int
+) -> ErrorSums:
+    """Sum up how far integers lie from `x`, and how far their own grid takes `x` itself, as `error_sums` does.
+
+    Args:
+        x: Reference array of any shape, float16, float32 or float64.
+        q: What it is compared with, of the same shape: int8, uint8, int16, uint16 or int32.
+        scale: Step of the grid in units of x; a `numpy.float16` selects the float16 rule of `quantize`.
+        zero_point: Integer that stands for 0.0.
+        qmin: Smallest integer of the grid.
+        qmax: Largest integer of the grid.
+
+    Returns:
+        The sums of `error_sums`. Elements count as outside the grid where they would be rounded to a level beyond it.
+
+    Raises:
+        TypeError: `x` is not a float array, or `q` not one of these integers.
+        ValueError: The shapes differ, or qmin is above qmax.
+
+    Example:
+        >>> x, q = np.array([0.3, 0.7, 9.0], np.float32), np.array([1, 1, 7], np.int8)
+        >>> found = grid_error_sums(x, q, 0.5, 0, -8, 7)
+        >>> round(found.noise, 2), round(found.rounding, 2), found.clipped_above, found.above
+        (30.33, 0.08, 30.25, 1)
+    """
+    return _pick(reference.grid_error_sums, x.size)(x, q, scale, zero_point, qmin, qmax)
 
 
 def kl_divergences(counts: Counts, levels: int) -> Doubles:

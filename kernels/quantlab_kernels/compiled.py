@@ -24,19 +24,23 @@ from quantlab_kernels.compiled_blocks import (
     quantize_block,
     quantize_pack_4bit,
 )
-from quantlab_kernels.reference import AxisMinMax, MinMax, MinMaxLattice
+from quantlab_kernels.compiled_sums import error_sums, grid_error_sums
+from quantlab_kernels.reference import AxisMinMax, ErrorSums, MinMax, MinMaxLattice
 
 __all__ = [
     "AxisMinMax",
+    "ErrorSums",
     "MinMax",
     "MinMaxLattice",
     "Packed4Bit",
     "dequantize",
     "dequantize_axis",
     "dequantize_block",
+    "error_sums",
     "fake_quant",
     "fake_quant_axis",
     "fake_quant_block",
+    "grid_error_sums",
     "histogram",
     "kl_divergences",
     "lattice_histogram",

@@ -36,6 +36,7 @@ from quantlab_kernels.checks import (
     widened,
 )
 from quantlab_kernels.rounding import levels, values
+from quantlab_kernels.sums import ErrorSums, error_sums, grid_error_sums
 from quantlab_kernels.sweeps import kl_divergences, mse_curve
 
 _BLOCK = 2**16
@@ -43,15 +44,18 @@ _BLOCK = 2**16
 
 __all__ = [
     "AxisMinMax",
+    "ErrorSums",
     "MinMax",
     "MinMaxLattice",
     "Packed4Bit",
     "dequantize",
     "dequantize_axis",
     "dequantize_block",
+    "error_sums",
     "fake_quant",
     "fake_quant_axis",
     "fake_quant_block",
+    "grid_error_sums",
     "histogram",
     "kl_divergences",
     "lattice_histogram",

@@ -8,16 +8,22 @@ import typer
 from typer.core import TyperGroup
 
 from quantlab import __version__
+from quantlab.cli.ablate import ablate
 from quantlab.cli.apply import apply
+from quantlab.cli.bench import bench
 from quantlab.cli.calibrate import calibrate
 from quantlab.cli.compare import compare
 from quantlab.cli.crosscheck import crosscheck
 from quantlab.cli.demo import demo
 from quantlab.cli.errors import reported
 from quantlab.cli.explain import explain
+from quantlab.cli.operators import operators
 from quantlab.cli.plan import plan
+from quantlab.cli.plot import app as plot
 from quantlab.cli.preprocess import PeerSpelling, preprocess
 from quantlab.cli.quantize import quantize
+from quantlab.cli.report import report
+from quantlab.cli.saturation import saturation
 
 
 class Verbs(TyperGroup):
@@ -57,6 +63,21 @@ def quantlab(
     """
 
 
-for verb in (demo, quantize, calibrate, plan, apply, explain, compare, crosscheck):
+for verb in (
+    demo,
+    quantize,
+    calibrate,
+    plan,
+    apply,
+    explain,
+    compare,
+    report,
+    operators,
+    crosscheck,
+    bench,
+    ablate,
+    saturation,
+):
     app.command()(verb)
 app.command(cls=PeerSpelling)(preprocess)
+app.add_typer(plot, name="plot")

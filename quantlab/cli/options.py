@@ -12,7 +12,7 @@ from quantlab.errors import OptionError
 
 if TYPE_CHECKING:
     from quantlab.data import ImageOptions
-    from quantlab.plan import Recipe, TensorOverride
+    from quantlab.plan import Recipe, RecipeRule, TensorOverride
     from quantlab.workflow.engine import Engine
 
 _GRIDS, _NODES, _IMAGES, _RUN = "Grids and ranges", "Which nodes", "Folders of images", "Running"
@@ -102,8 +102,8 @@ Exclude = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PATTERN",
-        help="Leave nodes of this name in float; * and ? match anything, re:... is a regular expression. Can be given "
-        "several times; wins over --only.",
+        help="Leave nodes of this name in float; * and ? match anything, re:... is a regular expression, @FILE is what "
+        "`quantlab compare --suggest` wrote. Can be given several times; wins over --only.",
         show_default=False,
         rich_help_panel=_NODES,
     ),
@@ -300,15 +300,33 @@ def recipe_from(
         calibrate_options=options,
         quant_format=_choice(quant_format, ("QDQ", "QOperator")) or quant_format,
     )
-    rules = [
-        RecipeRule(nodes=(name,), quantize=False, because=f"excluded by --exclude {name!r}") for name in exclude or ()
-    ]
+    rules = [rule for name in exclude or () for rule in _excluded(name)]
     if only:
         rules.append(RecipeRule(nodes=tuple(only), ops=recipe.op_types or (), because="listed by --only"))
         rules.append(RecipeRule(quantize=False, because="not listed by --only"))
     chosen = replace(recipe, rules=tuple(rules), subgraphs=subgraphs)
     chosen = replace(chosen, overrides=_overrides_of(overrides)) if overrides is not None else chosen
     return replace(chosen, nonfinite=nonfinite)  # type: ignore[arg-type]  # checked by Recipe
+
+
+def _excluded(name: str) -> tuple[RecipeRule, ...]:
+    """Return the rules of one --exclude: for a name or pattern, or those in the recipe of a file that leave nodes."""
+    import json
+
+    from quantlab.plan import Recipe, RecipeRule
+
+    if not name.startswith("@"):
+        return (RecipeRule(nodes=(name,), quantize=False, because=f"excluded by --exclude {name!r}"),)
+    try:
+        plain = json.loads(Path(name[1:]).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise OptionError(f"--exclude {name!r} cannot be read: {error}") from error
+    if not isinstance(plain, dict):
+        raise OptionError(f"--exclude {name!r} must be a JSON object with the rules of a recipe, got {plain!r:.60}")
+    rules = Recipe.from_json(plain).rules
+    if wrong := next((rule for rule in rules if rule.quantize), None):
+        raise OptionError(f"--exclude {name!r} has a rule that leaves nothing in float: {wrong.nodes or wrong.ops}")
+    return rules
 
 
 def _overrides_of(path: Path) -> dict[str, TensorOverride]:

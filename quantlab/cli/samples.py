@@ -31,12 +31,13 @@ class Samples:
         max_samples: int | None = None,
         images: ImageOptions | None = None,
         optional: Iterable[str] = (),
+        labels: Iterable[str] = (),
     ) -> None:
         from quantlab.backend import signature
         from quantlab.data import batches
 
         self._signature = signature(model).with_optional(optional)
-        self._batches = batches(path, self._signature, max_samples=max_samples, images=images)
+        self._batches = batches(path, self._signature, max_samples=max_samples, images=images, labels=labels)
         self.per_batch = self._signature.batch_size or 1
         self.seen = 0
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from quantlab.arrays import QParams
 from quantlab.calibration import Histogram
+from quantlab.debug.tables import Table
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -154,6 +155,22 @@ class Comparison:
             "attribution": None if self.attribution is None else self.attribution.to_json(),
         }
 
+    def table(self) -> Table:
+        """Return one row a tensor and output, in their order."""
+        return Table(tuple(_COLUMNS), tuple(_cells(row) for row in (*self.tensors, *self.outputs)))
+
+    def to_csv(self) -> str:
+        """Return the rows as comma-separated values."""
+        return self.table().to_csv()
+
+    def to_markdown(self) -> str:
+        """Return the rows as a Markdown table."""
+        return self.table().to_markdown()
+
+    def _repr_html_(self) -> str:
+        """Return the rows as notebooks show them."""
+        return self.table().to_html()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -166,11 +183,14 @@ class Source:
         tensor: The tensor it sits at, by its name in the float model.
         part: `"rounding"`, `"clipping below"`, `"clipping above"`, `"weight"` or `"bias"`.
         node: Name of the node that makes the tensor, or reads it if it is a constant.
-        estimate: First-order estimate of its share.
+        estimate: Estimate of its share, from a screening.
         alone: Its share where it is the only source that is turned on; None where that was not run.
         relieved: By what share the noise falls where it alone is turned off; None where that was not run. Negative
             where it cancels error of others.
         advice: One sentence: what it does, and what to try.
+        nodes: Nodes that have to stay in float so that nobody rounds the tensor.
+        left: Share of the simulated noise that is left when these nodes, and those of all larger sources, stay in
+            float; None where that was not run.
     """
 
     tensor: str
@@ -180,6 +200,8 @@ class Source:
     alone: float | None
     relieved: float | None
     advice: str
+    nodes: tuple[str, ...] = ()
+    left: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +232,28 @@ class Attribution:
         """Return the attribution as plain JSON values; decibels that are not finite become None."""
         plain = {key: _plain(value) for key, value in vars(self).items() if key != "sources"}
         return plain | {"sources": [{key: _plain(x) for key, x in vars(row).items()} for row in self.sources]}
+
+
+_COLUMNS = {
+    "tensor": "name",
+    "kind": "kind",
+    "node": "node",
+    "operator": "op_type",
+    "type": "dtype",
+    "lo": "lo",
+    "hi": "hi",
+    "clipped": "clipped",
+    "local SQNR dB": "local_db",
+    "SQNR dB": "sqnr_db",
+    "cosine": "cosine",
+    "MSE": "mse",
+    "largest error": "max_error",
+}
+"""Heading of a table to the field of a row."""
+
+
+def _cells(row: TensorError) -> tuple[Any, ...]:
+    return tuple(getattr(row, key) for key in _COLUMNS.values())
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from quantlab.arrays import BY_ONNX_CODE, QParams, QuantSpec
+from quantlab.arrays import BY_ONNX_CODE, INT32, QParams, QuantSpec
 from quantlab.graph.view import GraphView
 
 
@@ -55,8 +55,8 @@ def rounded_tensors(view: GraphView) -> Iterator[Rounded]:
         view: A graph of format QDQ or QOperator whose scales are constants.
 
     Yields:
-        One entry a DequantizeLinear, and one a tensor that only operators on integers read, in topological order; those
-        whose grid is computed at run time are left out.
+        One entry a DequantizeLinear, and one a tensor that only operators on integers read, biases among them, in
+        topological order; those whose grid is computed at run time are left out.
     """
     dequantized = {node.input[0] for node in view.nodes if node.op_type == "DequantizeLinear"}
     seen: set[str] = set()
@@ -65,7 +65,7 @@ def rounded_tensors(view: GraphView) -> Iterator[Rounded]:
         for integers, *numbers in _stated(node):
             if floats is None and (integers in dequantized or integers in seen):
                 continue
-            grid = _grid(numbers, integers, _axis(node, view), view)
+            grid = _grid(numbers, integers, node, view)
             source = view.producers.get(integers)
             if grid is None or (source is None and integers not in view.constants):
                 continue
@@ -77,6 +77,30 @@ def rounded_tensors(view: GraphView) -> Iterator[Rounded]:
                 grid=grid,
                 constant=source is None,
             )
+        if (bias := _bias(node, view)) is not None and bias.integers not in seen:
+            seen.add(bias.integers)
+            yield bias
+
+
+_BIAS = {"QLinearConv": 8, "QGemm": 6}
+"""Operator to the place of its bias, whose scale is the product of those of its factors."""
+
+
+def _bias(node: onnx.NodeProto, view: GraphView) -> Rounded | None:
+    """Return the bias of an operator on integers, which states no grid for it: scale_x * scale_w * alpha."""
+    place = _BIAS.get(node.op_type, len(node.input))
+    if place >= len(node.input) or node.input[place] not in view.constants:
+        return None
+    scales = [view.constant(node.input[index]) for index in (1, 4)]
+    if scales[0] is None or scales[1] is None:
+        return None
+    alpha = np.float32(view.attribute(node, "alpha", 1.0))
+    scale = np.asarray(scales[0].reshape(()) * scales[1] * alpha)
+    scale = scale.reshape(()) if scale.size == 1 else scale
+    last = len(view.constants[node.input[place]].dims) - 1
+    spec = QuantSpec(dtype=INT32, symmetric=True, axis=last if scale.ndim else None)
+    grid = QParams(scale=scale, zero_point=np.zeros(scale.shape, np.int32), spec=spec)
+    return Rounded(integers=node.input[place], before=None, after=None, grid=grid, constant=True)
 
 
 def original_name(integers: str) -> str:
@@ -116,17 +140,21 @@ def _axis(node: onnx.NodeProto, view: GraphView) -> int:
     return 0 if node.op_type == "QLinearConv" or view.attribute(node, "transB", 0) else 1
 
 
-def _grid(numbers: Sequence[str], integers: str, axis: int, view: GraphView) -> QParams | None:
+def _grid(numbers: Sequence[str], integers: str, node: onnx.NodeProto, view: GraphView) -> QParams | None:
     scale, has_zero = view.constant(numbers[0]), bool(numbers[1])
+    block_size = int(view.attribute(node, "block_size", 0)) or None
     code = view.element_type(numbers[1] if has_zero else integers)
     kind = BY_ONNX_CODE.get(code or 0)
-    if scale is None or kind is None or scale.ndim > 1:
+    if scale is None or kind is None or (scale.ndim > 1 and block_size is None):
         return None
     # The zero point of float8 says the type and is 0.
     zero = view.constant(numbers[1]) if has_zero and not kind.is_float else np.zeros(scale.shape, kind.storage)
     if zero is None:
         return None
     if scale.shape == (1,):
-        scale, zero = scale.reshape(()), zero.reshape(())
-    spec = QuantSpec(dtype=kind, symmetric=kind.is_float, axis=axis if scale.ndim else None)
+        scale, zero, block_size = scale.reshape(()), zero.reshape(()), None
+    axis = _axis(node, view) if scale.ndim else None
+    spec = QuantSpec(
+        dtype=kind, symmetric=kind.is_float, axis=axis, block_size=block_size if axis is not None else None
+    )
     return QParams(scale=scale, zero_point=zero.reshape(scale.shape), spec=spec)

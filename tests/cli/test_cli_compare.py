@@ -48,7 +48,34 @@ def test_unmatched_tensors_are_listed(run, files, tmp_path):
                     names[index] = "another"
     (tmp_path / "renamed.onnx").write_bytes(model.SerializeToString())
     out = run("compare", "renamed.onnx", files.int8, "--data", files.evaluation).stdout
-    assert "without a partner in the float model: 'body_relu_out_DequantizeLinear_Output'" in out
+    assert "without a partner" not in out
+    next(node for node in model.graph.node if node.name == "/stem/Relu").op_type = "Sigmoid"
+    (tmp_path / "other.onnx").write_bytes(model.SerializeToString())
+    out = run("compare", "other.onnx", files.int8, "--data", files.evaluation).stdout
+    assert (
+        "without a partner in the float model: 'body_conv.weight_DequantizeLinear_Output': it is read by Conv "
+        "'/body/Conv', and the float model has no such node there: the float model was optimized before or after"
+    ) in out
+
+
+def test_lines(run, files):
+    plain = run("compare", files.model, files.int8, "--data", files.evaluation, "--json").stdout
+    rows = {row["name"]: row for row in json.loads(plain)["tensors"]}
+    out = run("compare", files.model, files.int8, "--data", files.evaluation, "--lines").stdout.splitlines()
+    worst = next(iter(rows.values()))
+    assert out[0] == f"Cross model error of '{worst['name']}': {worst['sqnr_db']:.3f} dB"
+    assert out[1] == f"QDQ error of '{worst['name']}': {worst['local_db']:.3f} dB"
+    assert sum(line.startswith("QDQ error of ") for line in out) == sum(
+        row["kind"] == "activation" for row in rows.values()
+    )
+
+
+def test_weights_alone_and_files(run, files, tmp_path):
+    out = run("compare", files.model, files.int8, "--csv", tmp_path / "a.csv", "--markdown", tmp_path / "a.md").stdout
+    assert "the worst 10 of 12 tensors (weights alone, without data)" in out
+    assert "outputs" not in out
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 13
+    assert (tmp_path / "a.md").read_text().startswith("| tensor | kind | node | operator | type |")
 
 
 def test_models_in_the_wrong_order(run, files):

@@ -85,6 +85,7 @@ def test_every_kernel_dispatches_by_choice_and_size(name, monkeypatch):
     rest |= {"min_max_lattice": 3, "kl_divergences": 1, "mse_curve": 4}
     rest |= {"dequantize_axis": 3, "fake_quant": 4, "fake_quant_axis": 5, "quantize": 5, "quantize_axis": 6}
     rest |= {"dequantize_block": 4, "fake_quant_block": 6, "quantize_block": 7, "quantize_pack_4bit": 2}
+    rest |= {"error_sums": 4, "grid_error_sums": 5}
     call = getattr(kernels, name)
     others = [0] * rest[name]
     call(few, *others)

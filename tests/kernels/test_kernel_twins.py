@@ -107,6 +107,21 @@ def _pack(draw: Draw) -> tuple[Any, ...]:
     return draw(weights()), draw(st.sampled_from([16, 32, 64, 128, 256, 8])), draw(st.booleans())
 
 
+def _pairs(draw: Draw) -> tuple[Any, ...]:
+    x, rng = draw(arrays()), np.random.default_rng(draw(st.integers(0, 2**16)))
+    with np.errstate(all="ignore"):
+        other, grid = (
+            (x + draw(st.sampled_from([0, 1])) * rng.standard_normal(x.shape)).astype(x.dtype) for _ in range(2)
+        )
+    ends = np.sort(rng.standard_normal((2, *(x.shape if draw(st.booleans()) else ()))), axis=0)
+    return x, other, grid, ends[0], ends[1]
+
+
+def _integer_pairs(draw: Draw) -> tuple[Any, ...]:
+    x, scale, zero, qmin, qmax, storage = _tensor(draw, store=True)
+    return x, _integers(draw, x, storage, qmin, qmax), scale, zero, qmin, qmax
+
+
 ARGUMENTS: dict[str, list[Callable[[Draw], tuple[Any, ...]]]] = {
     "min_max": [lambda draw: (draw(arrays()),)],
     "min_max_axis": [_min_max_axis],
@@ -125,6 +140,8 @@ ARGUMENTS: dict[str, list[Callable[[Draw], tuple[Any, ...]]]] = {
     "quantize_block": [lambda draw: draw(blocked())],
     "dequantize_block": [_dequantize_block],
     "quantize_pack_4bit": [_pack],
+    "error_sums": [_pairs],
+    "grid_error_sums": [_integer_pairs],
 }
 
 

@@ -1,0 +1,37 @@
+"""Two models as they come, matched: which form of the float model it was that was quantized is found out."""
+
+from __future__ import annotations
+
+import onnx
+
+from quantlab.debug.matching import Matching, match
+from quantlab.errors import ModelError
+from quantlab.graph import GraphView
+from quantlab.workflow.quantize import prepare_for
+
+
+def matched(float_model: onnx.ModelProto, quantized_model: onnx.ModelProto) -> tuple[onnx.ModelProto, Matching]:
+    """Match a quantized model with its float model, prepared as for quantization, or as it is if that fits better.
+
+    Args:
+        float_model: The float model; it is not changed.
+        quantized_model: Its quantized version.
+
+    Returns:
+        The float model in the form that fits, and the matching.
+
+    Raises:
+        ModelError: The float model is broken or quantized already, or nothing in the other one is.
+    """
+    prepared = prepare_for(float_model).model
+    view = GraphView.of(quantized_model)
+    found = match(GraphView.of(prepared), view)
+    if not found.tensors:
+        raise ModelError(
+            "nothing in the second model is quantized: give the float model first, the quantized one second"
+        )
+    if found.found == len(found.tensors) and found.outputs == len(view.outputs):
+        return prepared, found
+    bare = match(GraphView.of(float_model), view)
+    better = (bare.outputs, bare.found) > (found.outputs, found.found)
+    return (float_model, bare) if better else (prepared, found)
