@@ -37,7 +37,7 @@ ROUNDS = 3
 ENOUGH_DB = 20.0
 CULPRITS = 5
 OFFERED = {"per_channel": True, "activation_type": "uint8"}
-"""What is tried beside the suggestion: a scale for each channel, and the type that kernels of x86-64 multiply fastest."""
+"""What is tried beside the suggestion: a scale for each channel, and the type that x86-64 multiplies fastest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ def _table(way: Sequence[Step], judged: dict[str, Quality], score: str) -> Itera
 
 
 def _blame(found: Attribution) -> Iterator[str]:
-    yield "Shares of the noise at the outputs: of a source alone, and what is left once it and those above it are gone.\n"
+    yield "Shares of the noise at the outputs: of a source alone, and what is left without it and those above it.\n"
     yield "| tensor | error | alone | left |\n|---|---|---:|---:|"
     measured = [row for row in found.sources if row.alone is not None][:CULPRITS]
     for row in measured:

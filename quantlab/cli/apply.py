@@ -101,7 +101,8 @@ def _types_of(plan: QuantPlan) -> Recipe:
     """Return a recipe that names every type in a plan, so that the model is raised to the opset they need."""
     from quantlab.plan import Recipe, RecipeRule
 
-    specs = dict.fromkeys(tensor.spec for part in plan.walk() for tensor in part.tensors.values() if tensor.role != "bias")
+    tensors = (tensor for part in plan.walk() for tensor in part.tensors.values())
+    specs = dict.fromkeys(tensor.spec for tensor in tensors if tensor.role != "bias")
     return Recipe(rules=tuple(RecipeRule(activation=spec) for spec in specs), subgraphs=bool(plan.bodies))
 
 

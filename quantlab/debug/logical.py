@@ -71,11 +71,13 @@ class Logical:
         steps: Nodes in topological order.
         producers: Logical tensor to the step that makes it.
         given_out: Logical tensors that are outputs of the model.
+        inner: Logical tensors that exist only inside a node, as the product within a Gemm.
     """
 
     def __init__(self, view: GraphView) -> None:
         self.view = view
         self._origin: dict[str, str] = {}
+        self.inner: set[str] = set()
         self.steps = tuple(step for node in view.nodes for step in self._steps(node))
         self.producers = {name: step for step in self.steps for name in step.outputs}
         self.given_out = {self.origin(name) for name in view.outputs}
@@ -169,6 +171,7 @@ class Logical:
         beta = {"beta": factors.pop("beta")} if "beta" in factors else {}
         yield Step("MatMul", factors, inputs[:2], (product,), node, slots[:2])
         if product != node.output[0]:
+            self.inner.add(product)
             yield Step("Add", beta, (product, inputs[2]), (node.output[0],), node, (-1, slots[2]))
 
     def _form(self, node: onnx.NodeProto) -> tuple[str, tuple[int, ...]]:

@@ -303,6 +303,9 @@ def _matches(work: _Work, found: Sequence[Rounded]) -> Iterator[Match]:
         at = read_by.get(logical) if constant else work.rounded.producers.get(logical)
         maker = None if partner is None else work.exact.producers.get(partner, first.get(partner))
         reason = "" if partner is not None else _reason(work, at, "read" if constant else "made")
+        if partner in work.exact.inner and maker is not None:
+            reason = f"the float model computes it within {label(maker.node)}: {HINT}"
+            partner = maker = None
         yield Match(rounded=rounded, name=partner, step=maker, slot=-1, constant=constant, reason=reason)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from onnx import parser
+from onnx import numpy_helper, parser
 from onnxruntime.quantization import QuantFormat
 
 import quantlab
@@ -18,7 +18,7 @@ from quantlab.debug.matching import HINT, match
 from quantlab.debug.models import matched
 from quantlab.graph import GraphView
 from tests.debug.renaming import renamed
-from tests.operators.harness import INT8, U8S8_CHANNELS, quantized
+from tests.operators.harness import INT8, U8S8_CHANNELS, normal, quantized
 from tests.operators.peer import peer_model
 from tests.operators.qoperator_cases import BY_NAME
 
@@ -126,3 +126,21 @@ def test_a_partner_of_another_shape_is_no_partner():
         "the node at its place in the float model makes an array of shape (2, 2) instead of (4, 1): the float model is "
         "not the one that was quantized"
     }
+
+
+def test_what_the_float_model_computes_within_a_node_has_no_partner():
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[4,8] x) => (float[4,6] y) <float[8,6] w, float[6] b> {{ {body} }}"""
+    apart, within = (
+        parser.parse_model(text.format(body=body)) for body in ("p = MatMul(x, w) y = Add(p, b)", "y = Gemm(x, w, b)")
+    )
+    constants = [numpy_helper.from_array(normal(*shape), name) for name, shape in (("w", (8, 6)), ("b", (6,)))]
+    for model in (apart, within):
+        model.graph.initializer.extend(constants)
+    recipe = quantlab.Recipe(optimize=False)
+    result = quantlab.quantize(apart, [{"x": normal(4, 8, seed=2)}], recipe)
+    found = {each.rounded.integers: each for each in match(GraphView.of(within), GraphView.of(result.model)).tensors}
+    assert found["w_quantized"].name == "w"
+    product = found["p_QuantizeLinear_Output"]
+    assert product.name is None
+    assert product.reason == f"the float model computes it within unnamed Gemm making ['y']: {HINT}"

@@ -105,7 +105,7 @@ class Writing:
                 self.made_whole.add(name)
 
     def makes_floats(self, node: onnx.NodeProto) -> None:
-        """Name the floats that a node makes: another name where callers or subgraphs know the rounded ones by theirs."""
+        """Name the floats that a node makes: not as they are where others know the rounded ones by that name."""
         for output in node.output:
             name, tensor = self.grids.made(output)
             inside = any(use.inside for use in self.view.uses.get(name, ()))
