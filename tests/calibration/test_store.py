@@ -275,7 +275,9 @@ def test_files_that_are_not_there(tmp_path):
         save_statistics(Path(tmp_path) / "no" / "folder.npz", {})
 
 
-@pytest.mark.parametrize("meta", [{"a": np.zeros(2)}, {"a": float("nan")}, {"a": object()}], ids=repr)
+@pytest.mark.parametrize(
+    "meta", [{"a": np.zeros(2)}, {"a": float("nan")}, {"a": object()}], ids=["an array", "no number", "any object"]
+)
 def test_meta_must_be_json(meta):
     with pytest.raises(OptionError, match=r"^meta must hold plain JSON values only: "):
         packed({}, meta)

@@ -29,6 +29,7 @@ class Files:
 def run(tmp_path, monkeypatch):
     """Run a command in an empty current folder; it must not end in an unexpected exception."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)  # what a shell or a runner exports would cut lines
 
     def call(*args, code=0):
         result = CliRunner().invoke(app, [str(arg) for arg in args])

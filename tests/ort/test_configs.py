@@ -1,6 +1,7 @@
 """Configurations and overrides beside the peer's."""
 
 import copy
+import re
 
 import numpy as np
 import onnx
@@ -41,7 +42,7 @@ CONFIGS = [
 ]
 
 
-@pytest.mark.parametrize("options", CONFIGS, ids=str)
+@pytest.mark.parametrize("options", CONFIGS, ids=lambda options: re.sub(r" at 0x\w+", "", str(options)))
 def test_configurations_of_whole_models_are_the_peers(options, tmp_path):
     found = []
     for room in (ours, peer):

@@ -204,7 +204,7 @@ def test_messages(tmp_path):
         calibration_data_reader=[{"image": np.full((1, 1, 8, 8), np.nan, np.float32)}],
     )
     quantized = quantlab.quantize_static(content, None, SAMPLES).model
-    attempt(ModelError, "QuantizeLinear", model_input=quantized)
+    attempt(ModelError, "DequantizeLinear", model_input=quantized)
     attempt(ModelError, "missing", model_output=tmp_path / "missing" / "int8.onnx")
     assert list(Path(tmp_path).iterdir()) == []
 
