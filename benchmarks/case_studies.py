@@ -3,8 +3,8 @@
     python -m benchmarks.case_studies [KEY ...] [-o docs/case-studies]
 
 Each model is quantized with the peer's defaults (QDQ, min-max, int8, one scale a tensor). The error is attributed on
-samples that calibrate, the suggested nodes stay in float, and this is gone on with while it helps there. Only then are
-all models run on the evaluation samples, which nothing was chosen by.
+samples that calibrate, quantlab quantizes with the same options and leaves the suggested nodes in float, and this is
+gone on with while it helps there. Only then are all models run on the evaluation samples, by which nothing was chosen.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from benchmarks.pages import conditions
 from benchmarks.real_models import KEYS, Sample, case
 from benchmarks.results import Quality, judge, session
 from quantlab.debug.findings import Attribution
+from quantlab.debug.remedies import SMALL
 from quantlab.debug.suggest import suggest
+from quantlab.pages.report import report_page
 
 RUINED = ("effnet_lite0", "ddddocr_rec", "ppocr4_det", "ppocr4_rec", "minilm", "magika", "silero")
 """Models whose agreement falls below 0.9 with the peer's defaults."""
@@ -77,29 +79,39 @@ def steps(key: str) -> tuple[list[Step], list[Attribution], tuple[str, ...]]:
     """Walk from the peer's model to the last suggestion.
 
     Returns:
-        The models, what was found out about each of those that were looked into, and the nodes left in float.
+        The models, what was found out about those that were looked into, and the nodes left in float.
     """
     entry = case(key)
     content, samples = entry.build(), entry.calibration()
     model, looked = onnx.load_from_string(content), samples[:: max(1, len(samples) // LOOKED_AT)][:LOOKED_AT]
+    known = {node.name for node in quantlab.prepare_for(model).model.graph.node}
+
+    def made(title: str, excluded: Sequence[str] = (), **changed: Any) -> Step:
+        result = quantlab.quantize_static(content, None, samples, nodes_to_exclude=list(excluded), **changed)
+        return _step(title, model, result.model, looked)
+
     way = [_step("the peer's defaults", model, by_the_peer(content, samples), looked)]
-    found: list[Attribution] = []
+    found = [quantlab.attribute(model, way[0].model, looked)]
+    way.append(made("the same options by quantlab"))
     left: tuple[str, ...] = ()
-    while len(found) < ROUNDS and way[-1].seen_db < ENOUGH_DB:
-        found.append(quantlab.attribute(model, way[-1].model, looked))
-        new = [name for name in suggest(found[-1]).nodes if name not in left]
-        if not new:
+    for _ in range(ROUNDS):
+        if way[-1].seen_db >= ENOUGH_DB:
             break
+        if len(way) > 2 or not (new := _new(found[0], left, known)):
+            found.append(quantlab.attribute(model, way[-1].model, looked))
+            new = _new(found[-1], left, known)
         wanted = (*left, *new)
-        made = quantlab.quantize_static(content, None, samples, nodes_to_exclude=wanted)
-        step = _step(f"{_count(wanted)} left in float", model, made.model, looked)
-        if step.seen_db <= way[-1].seen_db:
+        if not new or (step := made(f"{_count(wanted)} left in float", wanted)).seen_db <= way[-1].seen_db:
             break
         left = wanted
         way.append(step)
-    made = quantlab.quantize_static(content, None, samples, nodes_to_exclude=left, **OFFERED)
-    way.append(_step("and a scale for each channel, uint8 activations", model, made.model, looked))
+    way.append(made("and a scale for each channel, uint8 activations", left, **OFFERED))
     return way, found, left
+
+
+def _new(found: Attribution, left: Sequence[str], known: Collection[str]) -> list[str]:
+    """Return the nodes that are suggested and not left in float yet, less those that preparing takes away."""
+    return [name for name in suggest(found).nodes if name in known and name not in left]
 
 
 def _count(names: Sequence[str]) -> str:
@@ -124,11 +136,10 @@ def study(key: str, folder: Path) -> Iterator[str]:
     yield f"{entry.title}. Labels: {entry.labels}.\n"
     yield conditions(f"python -m benchmarks.case_studies {key}") + "\n"
     yield from _table(way, judged, entry.metric_name)
-    if found:
-        yield "## Who is to blame\n"
-        yield from _blame(found[0])
-        yield f"![The report on the peer's model]({key}.png)\n"
-        picture(key, way[0].model, folder / f"{key}.png")
+    yield "## Who is to blame\n"
+    yield from _blame(found[0])
+    yield f"![The report on the peer's model]({key}.png)\n"
+    picture(key, way[0].model, found[0], folder / f"{key}.png")
     if left:
         yield "## What stays in float\n"
         yield f"{', '.join(f'`{name}`' for name in left)}\n"
@@ -150,7 +161,7 @@ def _table(way: Sequence[Step], judged: dict[str, Quality], score: str) -> Itera
 def _blame(found: Attribution) -> Iterator[str]:
     yield "Shares of the noise at the outputs: of a source alone, and what is left without it and those above it.\n"
     yield "| tensor | error | alone | left |\n|---|---|---:|---:|"
-    measured = [row for row in found.sources if row.alone is not None][:CULPRITS]
+    measured = [row for row in found.sources if (row.alone or 0.0) >= SMALL][:CULPRITS]
     for row in measured:
         rest = "" if row.left is None else f"{row.left:.1%}"
         yield f"| `{row.tensor}` | {row.part} | {row.alone:.1%} | {rest} |"
@@ -161,17 +172,18 @@ def _blame(found: Attribution) -> Iterator[str]:
     yield ""
 
 
-def picture(key: str, made: onnx.ModelProto, path: Path) -> None:
+def picture(key: str, made: onnx.ModelProto, blame: Attribution, path: Path) -> None:
     """Write what the head of the report looks like."""
     from playwright.sync_api import sync_playwright
 
     entry = case(key)
     model = onnx.load_from_string(entry.build())
-    page = quantlab.report(model, made, entry.calibration()[:LOOKED_AT], attribute=True, title=key)
+    found = quantlab.compare(model, made, entry.calibration()[:LOOKED_AT], histograms=True)
+    page = report_page(replace(found, attribution=blame), model, made, title=key)
     with sync_playwright() as started, tempfile.TemporaryDirectory() as folder:
         page.save(Path(folder) / "report.html")
         browser = started.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        view = browser.new_page(viewport={"width": 1200, "height": 1000})
+        view = browser.new_page(viewport={"width": 1100, "height": 1500})
         view.goto(f"file://{folder}/report.html")
         view.screenshot(path=path)
         browser.close()

@@ -27,13 +27,14 @@ from quantlab.calibration import Histogram
 from quantlab.debug.bench import Bench, Floats
 from quantlab.debug.findings import Attribution, Source
 from quantlab.debug.gates import PARTS, Gated, gated_model
+from quantlab.debug.models import matched
 from quantlab.debug.remedies import SMALL, Evidence, advise
 from quantlab.debug.screening import SPARSITY
 from quantlab.errors import ModelError, OptionError
 from quantlab.graph import GraphView
 from quantlab.progress import Track, quiet
 from quantlab.workflow.measure import measure
-from quantlab.workflow.quantize import prepare_for, require_repeatable
+from quantlab.workflow.quantize import require_repeatable
 
 
 def attribute(
@@ -82,7 +83,7 @@ def attribute(
     _check_runs(runs, screening)
     require_repeatable(batches, "attributing error reads the data more than once")
     backend = backend or OrtBackend()
-    prepared = prepare_for(float_model).model
+    prepared, _ = matched(float_model, quantized_model)
     outputs = _common_outputs(prepared, quantized_model)
     gated = gated_model(prepared, quantized_model)
     bench = Bench(gated=gated, runner=backend.open(gated.model, outputs), outputs=tuple(outputs))

@@ -7,11 +7,15 @@ import onnx
 from quantlab.debug.matching import Matching, match
 from quantlab.errors import ModelError
 from quantlab.graph import GraphView
+from quantlab.plan import Recipe
 from quantlab.workflow.quantize import prepare_for
+
+UNCHANGED = Recipe(optimize=False)
+"""Prepares types and names alone: what is computed, and by which nodes, stays."""
 
 
 def matched(float_model: onnx.ModelProto, quantized_model: onnx.ModelProto) -> tuple[onnx.ModelProto, Matching]:
-    """Match a quantized model with its float model, prepared as for quantization, or as it is if that fits better.
+    """Match a quantized model with its float model, prepared as for quantization, or unchanged if that fits better.
 
     Args:
         float_model: The float model; it is not changed.
@@ -32,6 +36,7 @@ def matched(float_model: onnx.ModelProto, quantized_model: onnx.ModelProto) -> t
         )
     if found.found == len(found.tensors) and found.outputs == len(view.outputs):
         return prepared, found
-    bare = match(GraphView.of(float_model), view)
+    plain = prepare_for(float_model, UNCHANGED).model
+    bare = match(GraphView.of(plain), view)
     better = (bare.outputs, bare.found) > (found.outputs, found.found)
-    return (float_model, bare) if better else (prepared, found)
+    return (plain, bare) if better else (prepared, found)

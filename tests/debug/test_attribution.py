@@ -14,6 +14,9 @@ from quantlab.backend import OrtBackend
 from quantlab.debug.gates import gated_model
 from quantlab.errors import DataError, ModelError, OptionError
 from tests.debug.faults import FAULTS, hot_channel, model_of, node, samples, three_faults
+from tests.operators.harness import INT8, normal
+from tests.operators.peer import peer_model
+from tests.operators.qoperator_cases import image
 
 ONE_THREAD = OrtBackend(threads=1)
 DATA = samples(12)
@@ -205,3 +208,17 @@ def test_what_the_runtime_rounds_by_itself_is_requantization():
     step = float(result.plan.tensors["y"].qparams.scale)
     for sample in data:
         np.testing.assert_allclose(spared.run(None, sample)[0], unoptimized(sample)["y"], atol=1.01 * step)
+
+
+def test_a_model_that_another_tool_made_of_the_unprepared_one_is_attributed_as_it_was():
+    """Preparing folds BatchNormalization; onnxruntime.quantization leaves it, and rounds what stands before it."""
+    vectors = {name: 0.5 + np.abs(normal(4, seed=seed)) for seed, name in enumerate(("scale", "shift", "mean", "var"))}
+    body = "t = Conv(x, w, b) n = BatchNormalization(t, scale, shift, mean, var) y = Relu(n)"
+    case = image("batch-norm", body, **vectors)
+    bare = case.model()
+    written = peer_model(bare, INT8, case.batches(), None)
+    found = quantlab.attribute(bare, written, case.batches(), runs=30, backend=ONE_THREAD)
+    before = next(node.output[0] for node in bare.graph.node if node.op_type == "Conv")
+    assert {(source.tensor, source.part) for source in found.sources} >= {(before, "rounding"), ("w", "weight")}
+    assert abs(found.requantization) < 0.02
+    assert found.simulated_db == pytest.approx(found.sqnr_db, abs=0.1)
