@@ -65,7 +65,7 @@ def saturation(
 
 def _show(report: SaturationReport, samples: int) -> None:
     from quantlab.backend.hardware import processor
-    from quantlab.debug.advice import advice
+    from quantlab.debug.processors import advice
 
     console, table = output(), report.table()
     if report.nodes:

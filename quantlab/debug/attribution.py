@@ -24,8 +24,8 @@ import onnx
 from quantlab.arrays import sqnr_from_powers
 from quantlab.backend import Backend, Batch, OrtBackend, Runner
 from quantlab.calibration import Histogram
-from quantlab.debug.bench import Bench, Floats
 from quantlab.debug.findings import Attribution, Source
+from quantlab.debug.gate_runs import Floats, GateRuns
 from quantlab.debug.gates import PARTS, Gated, gated_model
 from quantlab.debug.models import matched
 from quantlab.debug.remedies import SMALL, Evidence, advise
@@ -86,12 +86,12 @@ def attribute(
     prepared, _ = matched(float_model, quantized_model)
     outputs = _common_outputs(prepared, quantized_model)
     gated = gated_model(prepared, quantized_model)
-    bench = Bench(gated=gated, runner=backend.open(gated.model, outputs), outputs=tuple(outputs))
-    estimates = bench.screened(batches, screening, track)
+    gate_runs = GateRuns(gated=gated, runner=backend.open(gated.model, outputs), outputs=tuple(outputs))
+    estimates = gate_runs.screened(batches, screening, track)
     chosen: list[int] = np.argsort(-estimates, kind="stable")[:runs].tolist()
-    powers = _measured(bench, backend.open(quantized_model, outputs), batches, chosen, track)
+    powers = _measured(gate_runs, backend.open(quantized_model, outputs), batches, chosen, track)
     sources = _sources(gated, estimates, powers)
-    sources = _peeled(bench, sources, powers, batches, track)
+    sources = _peeled(gate_runs, sources, powers, batches, track)
     empty = {gated.gates[one].tensor: Histogram() for one in chosen if gated.gates[one].part in PARTS}
     seen = measure(backend, prepared, empty, batches, nonfinite="count", track=track) if empty else {}
     return _attribution(gated, sources, powers, Evidence(GraphView.of(prepared), seen))
@@ -137,11 +137,11 @@ class _Powers:
 
 
 def _measured(
-    bench: Bench, quantized: Runner, batches: Iterable[Batch], chosen: Sequence[int], track: Track
+    gate_runs: GateRuns, quantized: Runner, batches: Iterable[Batch], chosen: Sequence[int], track: Track
 ) -> _Powers:
-    everything = frozenset(range(len(bench.gated.gates)))
+    everything = frozenset(range(len(gate_runs.gated.gates)))
     switched = [everything, *(frozenset([one]) for one in chosen), *(everything - {one} for one in chosen)]
-    found, samples = bench.measured(batches, switched, track, quantized=quantized)
+    found, samples = gate_runs.measured(batches, switched, track, quantized=quantized)
     alone, without = np.split(found[2:], 2)
     return _Powers(
         measured=float(found[0]),
@@ -177,7 +177,7 @@ def _rank(source: Source) -> tuple[bool, float]:
 
 
 def _peeled(
-    bench: Bench, sources: Mapping[int, Source], powers: _Powers, batches: Iterable[Batch], track: Track
+    gate_runs: GateRuns, sources: Mapping[int, Source], powers: _Powers, batches: Iterable[Batch], track: Track
 ) -> dict[int, Source]:
     """Measure what is left when the nodes of the largest sources stay in float, one source after the other."""
     large = [place for place, source in sources.items() if (source.alone or 0.0) >= SMALL]
@@ -187,7 +187,7 @@ def _peeled(
     for place in large:
         gone |= frozenset(sources[place].nodes)
         switched.append([one for one, source in sources.items() if not gone.issuperset(source.nodes)])
-    left, _ = bench.measured(batches, switched, track)
+    left, _ = gate_runs.measured(batches, switched, track)
     shares = dict(zip(large, (left / (powers.simulated or 1.0)).tolist(), strict=True))
     return {place: replace(source, left=shares.get(place)) for place, source in sources.items()}
 

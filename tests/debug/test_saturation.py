@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 
 import quantlab
 from quantlab.backend import OrtBackend
-from quantlab.debug.advice import advice
+from quantlab.debug.processors import advice
 from quantlab.debug.saturation import saturation
 from quantlab.debug.windows import Convolution, matrix, windows
 from quantlab.demo import digits, float_model

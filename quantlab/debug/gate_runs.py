@@ -1,4 +1,4 @@
-"""A bench runs a gated model in many settings, sample by sample, and sums up noise powers at its outputs.
+"""Gate runs: a gated model in many settings, sample by sample, and the noise powers at its outputs summed up.
 
 Powers are relative to the signal of each output and averaged over the outputs, so that outputs of different units count
 the same. A value that becomes NaN or infinite counts as 0. Only sums are kept: memory does not grow with the data.
@@ -28,7 +28,7 @@ SEED = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench:
+class GateRuns:
     """A gated model, opened.
 
     Attributes:
