@@ -21,6 +21,7 @@ from quantlab.errors import OptionError
 from quantlab.experiments.environment import Environment
 from quantlab.experiments.timing import Ratio, Seconds, interleaved, ratios
 from quantlab.graph.files import load, model_size
+from quantlab.graph.sizes import parameter_count
 from quantlab.progress import Track, known_total, quiet
 
 ModelLike: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto"
@@ -68,6 +69,7 @@ class Timing:
     Attributes:
         name: Its name.
         megabytes: Its size in MB (1,000,000 bytes), data files included.
+        parameters: How many numbers it stores.
         inputs: Shape of each input in the timed runs.
         milliseconds: Every timed run, in order.
         ratio: How many times as fast it is as the first model.
@@ -76,6 +78,7 @@ class Timing:
 
     name: str
     megabytes: float
+    parameters: int
     inputs: dict[str, tuple[int, ...]]
     milliseconds: tuple[float, ...]
     ratio: Ratio
@@ -116,6 +119,7 @@ class Timing:
 HEADINGS = (
     "model",
     "MB",
+    "parameters",
     "mean ms",
     "median ms",
     "p95 ms",
@@ -150,6 +154,7 @@ class BenchReport:
                 (
                     one.name,
                     one.megabytes,
+                    one.parameters,
                     *(round(value, 4) for value in (one.mean, one.median, one.p95, one.std)),
                     round(one.ratio.median, 3),
                     f"{one.ratio.low:.3f} to {one.ratio.high:.3f}",
@@ -226,7 +231,7 @@ def benchmark(
         settings=BenchSettings(**{**vars(settings), "provider": backend.providers[0]}),
         environment=Environment.of(backend),
         data=samples,
-        models=tuple(_timings(named, feeds, seconds, samples, spent)),
+        models=tuple(_timings(named, loaded, feeds, seconds, samples, spent)),
     )
 
 
@@ -274,6 +279,7 @@ def _throughput(sessions: Sequence[Any], streams: Sequence[Any], track: Track) -
 
 def _timings(
     named: Mapping[str, ModelLike],
+    loaded: Sequence[onnx.ModelProto],
     feeds: Sequence[Batch],
     seconds: Seconds,
     samples: int | None,
@@ -283,6 +289,7 @@ def _timings(
         yield Timing(
             name=name,
             megabytes=_bytes(model) / 1e6,
+            parameters=parameter_count(loaded[index]),
             inputs={key: array.shape for key, array in feeds[index].items()},
             milliseconds=tuple((seconds[:, index] * 1e3).ravel().tolist()),
             ratio=ratio,

@@ -7,7 +7,7 @@ QUICK = ("--runs", 2, "--rounds", 2, "--warm-up", 0)
 
 def test_models_side_by_side(run, files):
     shown = run("bench", files.model, files.int8, *QUICK, "--batch-size", 4).stdout.splitlines()
-    assert " ".join(shown[0].split()) == "model MB mean ms median ms p95 ms std ms times as fast quartiles"
+    assert " ".join(shown[0].split()) == "model MB parameters mean ms median ms p95 ms std ms times as fast quartiles"
     assert [line.split()[0] for line in shown[2:4]] == [str(files.model), str(files.int8)]
     assert shown[2].split()[-4:] == ["1.000", "1.000", "to", "1.000"]
     assert shown[-2] == "rounds: 2, of 2 runs after 0 to warm up, in turns; random inputs, seed 0"
@@ -33,7 +33,7 @@ def test_throughput_is_a_column_where_there_is_data(run, files):
 def test_markdown(run, files):
     shown = run("bench", files.model, *QUICK, "--markdown", "--shape", "N=2").stdout.splitlines()
     assert shown[0] == (
-        "| model | MB | mean ms | median ms | p95 ms | std ms | times as fast | quartiles | samples/s |"
+        "| model | MB | parameters | mean ms | median ms | p95 ms | std ms | times as fast | quartiles | samples/s |"
     )
     assert shown[2].startswith(f"| {files.model} | 0.2")
 

@@ -56,6 +56,7 @@ def test_numbers_of_a_timing_are_those_of_its_runs():
     one = bench.Timing(
         name="m",
         megabytes=1.0,
+        parameters=9,
         inputs={},
         milliseconds=tuple(runs),
         ratio=timing.Ratio(median=1, low=1, high=1),
