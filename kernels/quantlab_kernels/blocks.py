@@ -36,14 +36,14 @@ def fake_quant_block(
     *,
     out: Floats | None = None,
 ) -> Floats:
-    """Fake-quantize with one scale and zero point per block, by the rules of `reference.quantize`.
+    """Fake-quantize with one scale and zero point per block of neighbours along `axis`, by the rules of `quantize`.
 
     Args:
         x: Array of one dimension or more, float16, float32 or float64 (rounded to float32 first).
-        scale: Steps, one for each block: shape of x with ceil(C / block_size) in place of C.
+        scale: Steps, one for each block, float32 or float16: shape of x with ceil(C / block_size) in place of C.
         zero_point: Integers of the shape of scale.
         axis: The axis of length C that is cut into blocks; negative counts from the last.
-        block_size: Neighbours that share a scale, 1 or more.
+        block_size: Neighbours that share a scale, 1 or more; the last block may be shorter.
         qmin: Smallest integer of the grid.
         qmax: Largest integer of the grid.
         out: Memory for the result: writeable, contiguous, of the shape and dtype of x; None for new memory. It may
@@ -77,7 +77,7 @@ def quantize_block(
     *,
     out: Integers | None = None,
 ) -> Integers:
-    """Quantize with one scale and zero point per block, by the rules of `reference.quantize`.
+    """Quantize with one scale and zero point per block of neighbours along `axis`, by the rules of `quantize`.
 
     Equal to onnxruntime 1.31.1's QuantizeLinear with `block_size`, but for one deviation: with a float32 scale and an
     axis that is not the last, onnxruntime follows the float16 rule, which shows on NaN, infinities and quotients of
@@ -85,10 +85,10 @@ def quantize_block(
 
     Args:
         x: Array of one dimension or more, float16, float32 or float64.
-        scale: Steps, one for each block: shape of x with ceil(C / block_size) in place of C.
+        scale: Steps, one for each block, float32 or float16: shape of x with ceil(C / block_size) in place of C.
         zero_point: Integers of the shape of scale.
         axis: The axis of length C that is cut into blocks; negative counts from the last.
-        block_size: Neighbours that share a scale, 1 or more.
+        block_size: Neighbours that share a scale, 1 or more; the last block may be shorter.
         qmin: Smallest integer of the grid.
         qmax: Largest integer of the grid.
         dtype: Storage: int8, uint8, int16, uint16 or int32.
@@ -122,14 +122,14 @@ def quantize_block(
 def dequantize_block(
     q: Integers, scale: Floats, zero_point: ArrayLike, axis: int, block_size: int, *, out: Floats | None = None
 ) -> Floats:
-    """Turn integers back into values with one scale and zero point per block, as `reference.dequantize` does.
+    """Turn integers back with one scale and zero point per block of neighbours along `axis`, as `dequantize` does.
 
     Args:
         q: Array of one dimension or more, int8, uint8, int16, uint16 or int32.
-        scale: Steps, one for each block: shape of q with ceil(C / block_size) in place of C; float32 or float16.
+        scale: Steps, one for each block, float32 or float16: shape of q with ceil(C / block_size) in place of C.
         zero_point: Integers of the shape of scale.
         axis: The axis of length C that is cut into blocks; negative counts from the last.
-        block_size: Neighbours that share a scale, 1 or more.
+        block_size: Neighbours that share a scale, 1 or more; the last block may be shorter.
         out: Memory for the result: writeable, contiguous, of the shape of q and the dtype of the result; None for new
             memory.
 
@@ -243,15 +243,16 @@ def quantize_pack_4bit(weight: Floats, block_size: int, symmetric: bool) -> Pack
     an infinite scale, and a symmetric block of nothing but NaN has that of the largest float32. Where K is odd, one
     half byte has no value: it repeats the value two rows before, or is 0 where the last row is the first of a block
     with an even number. The sign of a zero scale is that of -lo / 8, where lo is the first zero of the block. Found by
-    experiment with onnxruntime 1.31.1.
+    experiment with onnxruntime 1.31.1. The twin packs large weights on all cores.
 
     Args:
         weight: Shape (K, N), float32 or float16.
         block_size: Rows that share a scale: 16, 32, 64, 128 or 256.
-        symmetric: Whether the zero point is 8 everywhere.
+        symmetric: Whether the zero point is 8 everywhere; scales may be negative then.
 
     Returns:
-        `Packed4Bit(packed, scale, zero_point)`.
+        `Packed4Bit(packed, scale, zero_point)` of shapes (N, blocks, block_size / 2), (N, blocks) and
+        (N, ceil(blocks / 2)), as the operator MatMulNBits reads them; `zero_point` is None for symmetric blocks.
 
     Raises:
         TypeError: The weight is not float32 or float16.

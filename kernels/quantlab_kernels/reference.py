@@ -107,7 +107,8 @@ def min_max(x: Floats) -> MinMax:
         x: Array of any shape, float16, float32 or float64.
 
     Returns:
-        `MinMax(lo, hi, nan_count, inf_count)`; infinities are counted and are not part of the bounds.
+        `MinMax(lo, hi, nan_count, inf_count)`; infinities are counted and are not part of the bounds. Without finite
+        elements lo is +inf and hi is -inf.
 
     Raises:
         TypeError: `x` is not a float array.
@@ -123,14 +124,14 @@ def min_max(x: Floats) -> MinMax:
 
 
 def min_max_axis(x: Floats, axis: int) -> AxisMinMax:
-    """Find `min_max` of every channel along one axis.
+    """Find `min_max` of each of the C channels along one axis.
 
     Args:
         x: Array of one dimension or more, float16, float32 or float64.
-        axis: The axis of length C whose entries are the channels; negative counts from the last.
+        axis: The axis of the channels; negative counts from the last.
 
     Returns:
-        `AxisMinMax` with arrays of shape (C,).
+        `AxisMinMax(lo, hi, nan_count, inf_count)`, arrays of shape (C,).
 
     Raises:
         TypeError: `x` is not a float array.
@@ -162,7 +163,7 @@ def min_max_axis(x: Floats, axis: int) -> AxisMinMax:
 
 
 def lattice_histogram(x: Floats, exponent: int, first_bin: int, bins: int) -> Counts:
-    """Count elements on the absolute lattice of bins [k, k + 1) * 2**exponent.
+    """Count elements on the absolute lattice of bins [k, k + 1) * 2**exponent, k = first_bin, first_bin + 1, ...
 
     The bin of v is floor(v * 2**-exponent) - first_bin. Scaling by a power of two is exact, so every split of the data
     gives the same counts, and `x * 2**k` counted with `exponent + k` gives those of `x`. NaN and infinities are left
@@ -200,6 +201,8 @@ def lattice_histogram(x: Floats, exponent: int, first_bin: int, bins: int) -> Co
 def min_max_lattice(x: Floats, exponent: int, first_bin: int, bins: int, into: Counts | None = None) -> MinMaxLattice:
     """Find `min_max`, and count as `lattice_histogram` does if the given bins hold everything finite.
 
+    A stream wants both of every batch: the twin finds them in one pass.
+
     Args:
         x: Array of any shape, float16, float32 or float64.
         exponent: Bins are 2**exponent wide, in units of x; -1022..1022.
@@ -209,8 +212,8 @@ def min_max_lattice(x: Floats, exponent: int, first_bin: int, bins: int, into: C
             for new ones.
 
     Returns:
-        `MinMaxLattice(ends, counts)`; `counts` is `into` where that is given, and None where a finite element lies
-        outside the bins, which leaves `into` as it was.
+        `MinMaxLattice(ends, counts)`; `counts` has shape (bins,), is `into` where that is given, and is None where a
+        finite element lies outside the bins, which leaves `into` as it was.
 
     Raises:
         TypeError: `x` is not a float array.
@@ -280,7 +283,7 @@ def histogram(x: Floats, lo: float, hi: float, bins: int) -> Counts:
 def fake_quant(
     x: Floats, scale: float | np.floating[Any], zero_point: int, qmin: int, qmax: int, *, out: Floats | None = None
 ) -> Floats:
-    """Quantize and dequantize at once: (clip(rint(x / s) + z, qmin, qmax) - z) * s.
+    """Quantize and dequantize at once: (clip(rint(x / s) + z, qmin, qmax) - z) * s, rounding half to even.
 
     Special values follow `quantize`, and so does every grid of up to 24 bits; a wider one is rounded to float32.
 
@@ -312,10 +315,10 @@ def fake_quant(
 def fake_quant_axis(
     x: Floats, scale: Floats, zero_point: ArrayLike, axis: int, qmin: int, qmax: int, *, out: Floats | None = None
 ) -> Floats:
-    """Fake-quantize with one scale and zero point per channel.
+    """Fake-quantize with one scale and zero point for each of the C channels along `axis`, as `fake_quant` does.
 
     Args:
-        x: Array of one dimension or more, with C entries along `axis`.
+        x: Array of one dimension or more, float16, float32 or float64 (rounded to float32 first).
         scale: Steps of shape (C,), float32, or float16 for the float16 rule of `quantize`.
         zero_point: Integers of shape (C,).
         axis: The axis of the channels; negative counts from the last.
@@ -362,11 +365,11 @@ def quantize(
 
     Args:
         x: Array of any shape, float16, float32 or float64 (rounded to float32 first, except in the int32 rule).
-        scale: Step of the grid in units of x.
+        scale: Step of the grid in units of x; a `numpy.float16` selects the float16 rule.
         zero_point: Integer that stands for 0.0.
         qmin: Smallest integer of the grid; 4-bit grids are narrower than their storage.
         qmax: Largest integer of the grid.
-        dtype: Storage: int8, uint8, int16, uint16 or int32.
+        dtype: Storage: int8, uint8, int16, uint16 or int32 (which selects the int32 rule).
         out: Memory for the result: writeable, contiguous, of the shape of x and the given dtype; None for new memory.
 
     Returns:
@@ -396,10 +399,11 @@ def quantize_axis(
     *,
     out: Integers | None = None,
 ) -> Integers:
-    """Quantize with one scale and zero point per channel, by the rules of `quantize`.
+    """Quantize with one scale and zero point for each of the C channels along `axis`, by the rules of `quantize`.
 
     Args:
-        x: Array of one dimension or more, with C entries along `axis`.
+        x: Array of one dimension or more, float16, float32 or float64 (rounded to float32 first, except in the int32
+            rule).
         scale: Steps of shape (C,), float32, or float16 for the float16 rule.
         zero_point: Integers of shape (C,).
         axis: The axis of the channels; negative counts from the last.
@@ -453,10 +457,10 @@ def dequantize(q: Integers, scale: float | np.floating[Any], zero_point: int, *,
 def dequantize_axis(
     q: Integers, scale: Floats, zero_point: ArrayLike, axis: int, *, out: Floats | None = None
 ) -> Floats:
-    """Turn integers back into values with one scale and zero point per channel, as `dequantize` does.
+    """Turn integers back with one scale and zero point for each of the C channels along `axis`, as `dequantize` does.
 
     Args:
-        q: Array of one dimension or more, with C entries along `axis`.
+        q: Array of one dimension or more, int8, uint8, int16, uint16 or int32.
         scale: Steps of shape (C,), float32 or float16.
         zero_point: Integers of shape (C,).
         axis: The axis of the channels; negative counts from the last.

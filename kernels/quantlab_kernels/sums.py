@@ -62,7 +62,9 @@ class ErrorSums(NamedTuple):
 
 
 def error_sums(x: Floats, other: Floats, grid: Floats, lo: Floats, hi: Floats) -> ErrorSums:
-    """Sum up how far `other` and `grid` lie from `x`.
+    """Sum up how far `other` and `grid` lie from `x`, in float64 and in one fixed order.
+
+    `quantlab_kernels.sums` has the formulas and the order.
 
     Args:
         x: Reference array of any shape, float16, float32 or float64.
@@ -72,7 +74,8 @@ def error_sums(x: Floats, other: Floats, grid: Floats, lo: Floats, hi: Floats) -
         hi: Upper end of the grid, of shape () or that of `x`.
 
     Returns:
-        The sums, see `ErrorSums`.
+        `ErrorSums`: sums of powers and products, of the grid's error inside and outside its ends, the largest
+        difference, the ends of x, and counts.
 
     Raises:
         TypeError: An array is not a float array.
@@ -122,7 +125,7 @@ def grid_error_sums(
         qmax: Largest integer of the grid.
 
     Returns:
-        The sums, see `ErrorSums`.
+        The `ErrorSums` that `error_sums` would give.
 
     Raises:
         TypeError: `x` is not a float array, or `q` not one of these integers.

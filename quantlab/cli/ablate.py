@@ -9,8 +9,7 @@ import typer
 from rich.text import Text
 
 from quantlab.cli import options as o
-from quantlab.cli.compare import write_json
-from quantlab.cli.console import output, progress
+from quantlab.cli.console import output, progress, write_json
 from quantlab.cli.tables import Column, decibels, number, show
 from quantlab.errors import OptionError
 

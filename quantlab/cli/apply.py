@@ -10,7 +10,11 @@ import typer
 
 from quantlab.cli import options as o
 from quantlab.cli.console import progress
+from quantlab.cli.groups import grouped
+from quantlab.cli.pictures import Pictures
 from quantlab.cli.quantize import fate, show_notes, sizes, summarize
+from quantlab.cli.recipes import RecipeChoices
+from quantlab.cli.running import Calibrating, Running
 from quantlab.cli.tables import counted
 from quantlab.errors import OptionError, QuantlabWarning
 
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from quantlab.plan import QuantPlan, Recipe
 
 
+@grouped
 def apply(
     model: o.Model,
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="What `quantlab plan -o` wrote.", show_default=False)],
@@ -26,20 +31,10 @@ def apply(
     calibrate: o.Calibrate = "minmax",
     percent: o.Percent = None,
     nonfinite: o.NonFinite = "refuse-nan",
-    layout: o.Layout = None,
-    size: o.Size = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    scale: o.Scale = None,
-    channels: o.Channels = None,
-    resize: o.Resize = None,
-    crop_fraction: o.CropFraction = None,
-    max_samples: o.MaxSamples = None,
-    threads: o.Threads = 1,
-    unoptimized: o.Unoptimized = False,
-    memory: o.Memory = 512,
-    checkpoint: o.CheckpointFile = None,
-    state: o.State = None,
+    *,
+    pictures: Pictures,
+    running: Running,
+    calibrating: Calibrating,
     verbose: o.Verbose = False,
 ) -> None:
     """Write the int8 model that a plan describes.
@@ -48,19 +43,9 @@ def apply(
     the range too to have it measured on --data. Scales of biases, and of tensors that share a grid, follow by
     themselves.
     """
-    recipe = o.recipe_from(calibrate=calibrate, percent=percent, nonfinite=nonfinite)
-    images = o.images_from(
-        layout=layout,
-        size=size,
-        mean=mean,
-        std=std,
-        scale=scale,
-        channels=channels,
-        resize=resize,
-        crop_fraction=crop_fraction,
-    )
+    recipe = RecipeChoices(calibrate=calibrate, percent=percent, nonfinite=nonfinite).recipe()
+    images = pictures.options()
     from quantlab.cli.files import check_outputs
-    from quantlab.cli.samples import Samples
     from quantlab.graph import GraphView
     from quantlab.graph.files import load, save
     from quantlab.workflow import quantize as flow
@@ -78,11 +63,9 @@ def apply(
                 f"the plan has no range for {counted(len(wanted), 'tensor')}, the first is {wanted[0]!r}: "
                 "give --data to measure them, or write their ranges into the plan"
             )
-        samples = Samples(data, source, max_samples=max_samples, images=images, optional=o.state_from(state).values())
+        samples = running.samples(data, source, images)
         with progress(samples_per_batch=samples.per_batch) as track:
-            engine = o.engine_from(
-                threads=threads, memory=memory, checkpoint=checkpoint, state=state, unoptimized=unoptimized
-            )
+            engine = calibrating.engine(running)
             final = flow.calibrate(prepared, edit.plan, samples, recipe, engine=engine, track=track)
         rows.append(
             ("ranges", f"{calibrate} of {counted(samples.seen, 'sample')} for {counted(len(wanted), 'tensor')}")

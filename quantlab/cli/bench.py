@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quantlab.cli import options as o
-from quantlab.cli.compare import write_json
-from quantlab.cli.console import output, progress
+from quantlab.cli.console import output, progress, write_json
+from quantlab.cli.groups import grouped
+from quantlab.cli.pictures import Pictures
 from quantlab.cli.tables import Column, show
 from quantlab.errors import OptionError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from quantlab.experiments.bench import BenchReport
 
 
+@grouped
 def bench(
     models: Annotated[
         list[Path],
@@ -44,14 +46,8 @@ def bench(
     ] = None,
     fill: Annotated[str, typer.Option(metavar="[random|zeros]", help="What made-up inputs hold.")] = "random",
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the random numbers.")] = 0,
-    layout: o.Layout = None,
-    size: o.Size = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    scale: o.Scale = None,
-    channels: o.Channels = None,
-    resize: o.Resize = None,
-    crop_fraction: o.CropFraction = None,
+    *,
+    pictures: Pictures,
     max_samples: o.MaxSamples = None,
     threads: o.Threads = 1,
     each_run: Annotated[bool, typer.Option("--each-run", help="Print a line for each run, and their average.")] = False,
@@ -65,16 +61,7 @@ def bench(
     """
     if markdown and json:
         raise OptionError("--markdown and --json exclude each other: choose one")
-    images = o.images_from(
-        layout=layout,
-        size=size,
-        mean=mean,
-        std=std,
-        scale=scale,
-        channels=channels,
-        resize=resize,
-        crop_fraction=crop_fraction,
-    )
+    images = pictures.options()
     from quantlab.experiments.bench import BenchSettings, benchmark
 
     settings = BenchSettings(

@@ -11,10 +11,15 @@ from rich.text import Text
 
 from quantlab.cli import options as o
 from quantlab.cli.console import output, progress
+from quantlab.cli.groups import grouped
+from quantlab.cli.pictures import Pictures
+from quantlab.cli.recipes import RecipeChoices
+from quantlab.cli.running import Calibrating, Running
 from quantlab.cli.tables import bytes_text, counted
 from quantlab.errors import OptionError
 
 
+@grouped
 def calibrate(
     model: o.Model,
     out: Annotated[
@@ -58,26 +63,16 @@ def calibrate(
     exclude: o.Exclude = None,
     only: o.Only = None,
     op_types: o.OpTypes = None,
-    layout: o.Layout = None,
-    size: o.Size = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    scale: o.Scale = None,
-    channels: o.Channels = None,
-    resize: o.Resize = None,
-    crop_fraction: o.CropFraction = None,
-    max_samples: o.MaxSamples = None,
-    threads: o.Threads = 1,
-    unoptimized: o.Unoptimized = False,
-    memory: o.Memory = 512,
-    checkpoint: o.CheckpointFile = None,
-    state: o.State = None,
+    *,
+    pictures: Pictures,
+    running: Running,
+    calibrating: Calibrating,
 ) -> None:
     """Measure the ranges of a model's tensors on samples, and keep them in a file.
 
     `quantlab quantize --ranges` and `quantlab plan --ranges` use them, without samples and without running the model.
     """
-    recipe = o.recipe_from(
+    recipe = RecipeChoices(
         calibrate=calibrate,
         percent=percent,
         activation_type=activation_type,
@@ -87,44 +82,32 @@ def calibrate(
         op_types=op_types,
         nonfinite=nonfinite,
         quant_format=quant_format,
-    )
-    images = o.images_from(
-        layout=layout,
-        size=size,
-        mean=mean,
-        std=std,
-        scale=scale,
-        channels=channels,
-        resize=resize,
-        crop_fraction=crop_fraction,
-    )
+    ).recipe()
+    images = pictures.options()
     from quantlab.calibration import Stored, load_statistics, save_statistics
     from quantlab.calibration.tables import checked_maximum, format_of, table_formats
     from quantlab.cli.files import check_outputs
     from quantlab.cli.kept import check_sources
-    from quantlab.cli.samples import Samples
     from quantlab.graph.files import atomic_write, load
     from quantlab.workflow import calibration
 
     sources = {"--data": data, "--statistics": statistics}
-    about_data = {"--checkpoint": checkpoint, "--max-samples": max_samples, "--state": state, "an image option": images}
+    about_data = {**calibrating.about_data(running), "an image option": images}
     check_sources(sources, {**about_data, "--statistics-out": statistics_out}, needed=True)
     name = format_of(out, file_format)
     form, kind = table_formats[name], checked_maximum(maximum)
     if form.keeps == "ends" and kind != "absolute":
         raise OptionError(f"--maximum has no effect in the format {name!r}, which keeps both ends: leave it out")
-    outputs = {"--output": out, "--statistics-out": statistics_out, "--checkpoint": checkpoint}
+    outputs = {"--output": out, "--statistics-out": statistics_out, "--checkpoint": calibrating.checkpoint}
     check_outputs(outputs, {"MODEL": model, **sources})
     source = load(model)
     started = perf_counter()
     if data is None:
         stored, words = load_statistics(Path(str(statistics))), f"the statistics {str(statistics)!r}"
     else:
-        samples = Samples(data, source, max_samples=max_samples, images=images, optional=o.state_from(state).values())
+        samples = running.samples(data, source, images)
         with progress(samples_per_batch=samples.per_batch) as track:
-            engine = o.engine_from(
-                threads=threads, memory=memory, checkpoint=checkpoint, state=state, unoptimized=unoptimized
-            )
+            engine = calibrating.engine(running)
             stored = calibration.collect_statistics(source, samples, recipe, engine=engine, track=track)
         stored = Stored(statistics=stored.statistics, meta={**stored.meta, "samples": samples.seen})
         words = f"{counted(samples.seen, 'sample')} in {perf_counter() - started:.1f} s"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json as json_text
-import math
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quantlab.cli import options as o
-from quantlab.cli.console import output, progress, say
+from quantlab.cli.console import output, progress, say, write_json
+from quantlab.cli.groups import grouped
+from quantlab.cli.pictures import Pictures
+from quantlab.cli.running import Running
 from quantlab.cli.tables import Cell, Column, counted, decibels, number, show
 
 if TYPE_CHECKING:
@@ -31,22 +31,15 @@ COLUMNS = (
 )
 
 
+@grouped
 def compare(
-    float_model: Annotated[Path, typer.Argument(metavar="FLOAT", help="The float32 model.", show_default=False)],
-    quantized: Annotated[Path, typer.Argument(metavar="QUANTIZED", help="Its quantized version.", show_default=False)],
+    float_model: o.FloatModel,
+    quantized: o.QuantizedModel,
     data: o.OptionalData = None,
     worst: Annotated[int, typer.Option(metavar="N", min=1, help="How many tensors to show.")] = 10,
-    layout: o.Layout = None,
-    size: o.Size = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    scale: o.Scale = None,
-    channels: o.Channels = None,
-    resize: o.Resize = None,
-    crop_fraction: o.CropFraction = None,
-    max_samples: o.MaxSamples = None,
-    threads: o.Threads = 1,
-    state: o.State = None,
+    *,
+    pictures: Pictures,
+    running: Running,
     attribute: Annotated[
         bool, typer.Option("--attribute", help="Say what the outputs' error comes from, with advice.")
     ] = False,
@@ -74,29 +67,19 @@ def compare(
     own grid does to the float model's values. Below 30 dB it is yellow, below 15 red. Without --data weights alone are
     compared.
     """
-    images = o.images_from(
-        layout=layout,
-        size=size,
-        mean=mean,
-        std=std,
-        scale=scale,
-        channels=channels,
-        resize=resize,
-        crop_fraction=crop_fraction,
-    )
+    images = pictures.options()
     from quantlab.backend import OrtBackend
     from quantlab.cli.attribution import attributed, show_attribution, write_suggestion
-    from quantlab.cli.samples import Samples
     from quantlab.debug.compare import compare as measure
     from quantlab.graph.files import atomic_write, load
 
     reference, rounded = load(float_model), load(quantized)
-    pairs = o.state_from(state)
+    pairs = running.pairs()
     samples = None
     if data is not None:
-        samples = Samples(data, reference, max_samples=max_samples, images=images, optional=pairs.values())
+        samples = running.samples(data, reference, images)
     with progress(samples_per_batch=1 if samples is None else samples.per_batch) as track:
-        backend = OrtBackend(threads=threads)
+        backend = OrtBackend(threads=running.threads)
         found = measure(reference, rounded, samples, backend=backend, state=pairs, track=track)
         if attribute or suggest is not None:
             found = attributed(found, reference, rounded, samples, state=pairs, backend=backend, track=track)
@@ -160,16 +143,3 @@ def error_rows(errors: Iterable[TensorError]) -> list[tuple[Cell, ...]]:
         )
         for row in errors
     ]
-
-
-def write_json(plain: Any) -> None:
-    """Write plain values as JSON on standard output; numbers that JSON does not know become null."""
-    sys.stdout.write(json_text.dumps(_finite(plain), indent=2, allow_nan=False) + "\n")
-
-
-def _finite(plain: Any) -> Any:
-    if isinstance(plain, dict):
-        return {key: _finite(value) for key, value in plain.items()}
-    if isinstance(plain, list | tuple):
-        return [_finite(value) for value in plain]
-    return None if isinstance(plain, float) and not math.isfinite(plain) else plain

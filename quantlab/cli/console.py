@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -139,3 +141,16 @@ def progress(file: TextIO | None = None, *, samples_per_batch: int = 1) -> Itera
         yield track
     for line in lines:
         console.print(line, style="dim", soft_wrap=True)
+
+
+def write_json(plain: Any) -> None:
+    """Write plain values as JSON on standard output; numbers that JSON does not know become null."""
+    sys.stdout.write(json.dumps(_finite(plain), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(plain: Any) -> Any:
+    if isinstance(plain, dict):
+        return {key: _finite(value) for key, value in plain.items()}
+    if isinstance(plain, list | tuple):
+        return [_finite(value) for value in plain]
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quantlab.cli import options as o
-from quantlab.cli.compare import write_json
-from quantlab.cli.console import output, progress, say
+from quantlab.cli.console import output, progress, say, write_json
+from quantlab.cli.groups import grouped
+from quantlab.cli.pictures import Pictures
 from quantlab.cli.tables import Column, counted, number, show
 from quantlab.errors import OptionError
 
@@ -41,6 +42,7 @@ SHOWN = 3
 TOPICS = ("quantizer", "engines")
 
 
+@grouped
 def crosscheck(
     what: Annotated[
         str,
@@ -71,14 +73,8 @@ def crosscheck(
             show_default=False,
         ),
     ] = None,
-    layout: o.Layout = None,
-    size: o.Size = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    scale: o.Scale = None,
-    channels: o.Channels = None,
-    resize: o.Resize = None,
-    crop_fraction: o.CropFraction = None,
+    *,
+    pictures: Pictures,
     max_samples: o.MaxSamples = 8,
     json: o.Json = False,
 ) -> None:
@@ -94,16 +90,7 @@ def crosscheck(
         raise OptionError(f"crosscheck compares {' or '.join(TOPICS)}, got {what!r}")
     if what == "quantizer" and tolerance is not None:
         raise OptionError("--tolerance goes with crosscheck engines: the quantizers are compared byte by byte")
-    images = o.images_from(
-        layout=layout,
-        size=size,
-        mean=mean,
-        std=std,
-        scale=scale,
-        channels=channels,
-        resize=resize,
-        crop_fraction=crop_fraction,
-    )
+    images = pictures.options()
     from quantlab.cli.samples import Samples
     from quantlab.graph.files import load
 

@@ -9,8 +9,9 @@ import typer
 from rich.text import Text
 
 from quantlab.cli import options as o
-from quantlab.cli.compare import COLUMNS, error_rows, write_json
-from quantlab.cli.console import output, progress
+from quantlab.cli.compare import COLUMNS, error_rows
+from quantlab.cli.console import output, progress, write_json
+from quantlab.cli.recipes import RecipeChoices
 from quantlab.cli.tables import Cell, Column, bytes_text, decibels, show
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def demo(
 
     Ranges come from one half of the 1,797 digits; everything shown is measured on the other half.
     """
-    recipe = o.recipe_from(per_channel=per_channel, calibrate=calibrate, percent=percent)
+    recipe = RecipeChoices(per_channel=per_channel, calibrate=calibrate, percent=percent).recipe()
     from quantlab.cli.files import check_outputs, make_folder
     from quantlab.experiments.demo import demo as run
     from quantlab.experiments.demo import demo_files

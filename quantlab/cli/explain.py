@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from quantlab.cli import options as o
 from quantlab.cli.console import output
+from quantlab.cli.recipes import RecipeChoices
 from quantlab.cli.tables import Cell, Column, numbers, show, zeros
 from quantlab.errors import OptionError, nearest
 
@@ -97,7 +97,7 @@ def _would_be(loaded: onnx.ModelProto, path: Path) -> _Subject:
     from quantlab.workflow import quantize as flow
     from quantlab.workflow.edited import with_constants
 
-    recipe = o.recipe_from()
+    recipe = RecipeChoices().recipe()
     prepared = flow.prepare_for(loaded, recipe)
     planned = with_constants(flow.decide(prepared, recipe), GraphView.of(prepared.model))
     about = f"{path} is a float model; with the default options this is what would be:"

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quantlab.cli import options as o
-from quantlab.cli.compare import write_json
-from quantlab.cli.console import output
+from quantlab.cli.console import output, write_json
 from quantlab.cli.tables import Column, show
 from quantlab.errors import OptionError
 

@@ -10,7 +10,11 @@ import typer
 
 from quantlab.cli import options as o
 from quantlab.cli.console import output, progress
+from quantlab.cli.groups import grouped
+from quantlab.cli.pictures import Pictures
 from quantlab.cli.quantize import show_notes
+from quantlab.cli.recipes import RecipeChoices
+from quantlab.cli.running import Calibrating, Running
 from quantlab.cli.tables import Column, number, numbers, show, zeros
 
 if TYPE_CHECKING:
@@ -18,38 +22,17 @@ if TYPE_CHECKING:
     from quantlab.plan import QuantPlan
 
 
+@grouped
 def plan(
     model: o.Model,
     data: o.OptionalData = None,
     ranges: o.RangesFile = None,
     statistics: o.StatisticsFile = None,
-    per_channel: o.PerChannel = False,
-    calibrate: o.Calibrate = "minmax",
-    percent: o.Percent = None,
-    activation_type: o.ActivationType = o.ACTIVATIONS,
-    weight_type: o.WeightType = "int8",
-    quant_format: o.Format = "qdq",
-    reduce_range: o.ReduceRange = False,
-    nonfinite: o.NonFinite = "refuse-nan",
-    exclude: o.Exclude = None,
-    only: o.Only = None,
-    op_types: o.OpTypes = None,
-    overrides: o.Overrides = None,
-    subgraphs: o.Subgraphs = False,
-    layout: o.Layout = None,
-    size: o.Size = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    scale: o.Scale = None,
-    channels: o.Channels = None,
-    resize: o.Resize = None,
-    crop_fraction: o.CropFraction = None,
-    max_samples: o.MaxSamples = None,
-    threads: o.Threads = 1,
-    unoptimized: o.Unoptimized = False,
-    memory: o.Memory = 512,
-    checkpoint: o.CheckpointFile = None,
-    state: o.State = None,
+    *,
+    choices: RecipeChoices,
+    pictures: Pictures,
+    running: Running,
+    calibrating: Calibrating,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -68,34 +51,10 @@ def plan(
     Without --data, --ranges or --statistics only weights have numbers. Write the plan with -o, edit it, and give it to
     `quantlab apply`.
     """
-    recipe = o.recipe_from(
-        per_channel=per_channel,
-        calibrate=calibrate,
-        percent=percent,
-        activation_type=activation_type,
-        weight_type=weight_type,
-        reduce_range=reduce_range,
-        exclude=exclude,
-        only=only,
-        op_types=op_types,
-        overrides=overrides,
-        subgraphs=subgraphs,
-        nonfinite=nonfinite,
-        quant_format=quant_format,
-    )
-    images = o.images_from(
-        layout=layout,
-        size=size,
-        mean=mean,
-        std=std,
-        scale=scale,
-        channels=channels,
-        resize=resize,
-        crop_fraction=crop_fraction,
-    )
+    recipe = choices.recipe()
+    images = pictures.options()
     from quantlab.cli.files import check_outputs, write_text
     from quantlab.cli.kept import check_sources, kept_table
-    from quantlab.cli.samples import Samples
     from quantlab.graph import GraphView
     from quantlab.graph.files import load
     from quantlab.workflow import quantize as flow
@@ -104,8 +63,8 @@ def plan(
     if str(out) == "-":
         out, json = None, True
     sources = {"--data": data, "--ranges": ranges, "--statistics": statistics}
-    about_data = {"--checkpoint": checkpoint, "--max-samples": max_samples, "--state": state, "an image option": images}
-    check_sources(sources, about_data, rule=o.rule_given(calibrate, percent), needed=False)
+    about_data = {**calibrating.about_data(running), "an image option": images}
+    check_sources(sources, about_data, rule=choices.rule_given(), needed=False)
     check_outputs({"--output": out}, {"MODEL": model, **sources})
     source = load(model)
     prepared = flow.prepare_for(source, recipe)
@@ -116,11 +75,9 @@ def plan(
     elif data is None:
         planned = with_constants(planned, GraphView.of(prepared.model))
     else:
-        samples = Samples(data, source, max_samples=max_samples, images=images, optional=o.state_from(state).values())
+        samples = running.samples(data, source, images)
         with progress(samples_per_batch=samples.per_batch) as track:
-            engine = o.engine_from(
-                threads=threads, memory=memory, checkpoint=checkpoint, state=state, unoptimized=unoptimized
-            )
+            engine = calibrating.engine(running)
             planned = flow.calibrate(prepared, planned, samples, recipe, engine=engine, track=track)
     show_notes(prepared.notes if verbose else ())
     if out is not None:

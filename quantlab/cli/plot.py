@@ -9,18 +9,18 @@ import typer
 
 from quantlab.cli import options as o
 from quantlab.cli.console import output, progress
+from quantlab.cli.drawn import measured, read_array, source_and_grid
+from quantlab.cli.groups import grouped
+from quantlab.cli.pictures import Pictures
+from quantlab.cli.running import Running
 from quantlab.errors import OptionError, nearest
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import onnx
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from quantlab.arrays import QParams
     from quantlab.calibration import Histogram
-    from quantlab.cli.samples import Samples
-    from quantlab.workflow.recurrence import State
 
 Picture = Annotated[
     Path,
@@ -66,50 +66,36 @@ def graph(
 
 
 @app.command()
+@grouped
 def sqnr(
-    float_model: Annotated[Path, typer.Argument(metavar="FLOAT", help="The float32 model.", show_default=False)],
-    quantized: Annotated[Path, typer.Argument(metavar="QUANTIZED", help="Its quantized version.", show_default=False)],
+    float_model: o.FloatModel,
+    quantized: o.QuantizedModel,
     data: o.Data,
     out: Picture,
     worst: Annotated[int, typer.Option(metavar="N", min=1, help="How many tensors to draw.")] = 40,
-    layout: o.Layout = None,
-    size: o.Size = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    scale: o.Scale = None,
-    channels: o.Channels = None,
-    resize: o.Resize = None,
-    crop_fraction: o.CropFraction = None,
-    max_samples: o.MaxSamples = None,
-    threads: o.Threads = 1,
-    state: o.State = None,
+    *,
+    pictures: Pictures,
+    running: Running,
 ) -> None:
     """Draw how far quantization moved every tensor, worst on top; the numbers are those of `quantlab compare`."""
     _check(out, {"FLOAT": float_model, "QUANTIZED": quantized, "--data": data})
-    images = o.images_from(
-        layout=layout,
-        size=size,
-        mean=mean,
-        std=std,
-        scale=scale,
-        channels=channels,
-        resize=resize,
-        crop_fraction=crop_fraction,
-    )
+    images = pictures.options()
     from quantlab.backend import OrtBackend
-    from quantlab.cli.samples import Samples
     from quantlab.debug.compare import compare
     from quantlab.graph.files import load
     from quantlab.plots import plot_sqnr
 
-    reference, rounded, pairs = load(float_model), load(quantized), o.state_from(state)
-    samples = Samples(data, reference, max_samples=max_samples, images=images, optional=pairs.values())
+    reference, rounded, pairs = load(float_model), load(quantized), running.pairs()
+    samples = running.samples(data, reference, images)
     with progress(samples_per_batch=samples.per_batch) as track:
-        found = compare(reference, rounded, samples, backend=OrtBackend(threads=threads), state=pairs, track=track)
+        found = compare(
+            reference, rounded, samples, backend=OrtBackend(threads=running.threads), state=pairs, track=track
+        )
     _write(plot_sqnr(found, worst=worst), out)
 
 
 @app.command()
+@grouped
 def histogram(
     model: o.Model,
     tensor: Annotated[str, typer.Argument(metavar="TENSOR", help="Name of a float tensor.", show_default=False)],
@@ -117,44 +103,24 @@ def histogram(
     data: o.OptionalData = None,
     quantized: Quantized = None,
     log: Log = False,
-    layout: o.Layout = None,
-    size: o.Size = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    scale: o.Scale = None,
-    channels: o.Channels = None,
-    resize: o.Resize = None,
-    crop_fraction: o.CropFraction = None,
-    max_samples: o.MaxSamples = None,
-    threads: o.Threads = 1,
-    state: o.State = None,
+    *,
+    pictures: Pictures,
+    running: Running,
 ) -> None:
     """Draw how many values of each size a tensor holds, and what a grid clips of them. Constants need no samples."""
     _check(out, {"MODEL": model, "--data": data, "--quantized": quantized})
-    images = o.images_from(
-        layout=layout,
-        size=size,
-        mean=mean,
-        std=std,
-        scale=scale,
-        channels=channels,
-        resize=resize,
-        crop_fraction=crop_fraction,
-    )
-    from quantlab.cli.samples import Samples
+    images = pictures.options()
     from quantlab.graph import GraphView
     from quantlab.plots import plot_histogram
 
-    source, grid = _source(model, quantized, tensor)
+    source, grid = source_and_grid(model, quantized, tensor)
     constant = GraphView.of(source).constant(tensor)
     if constant is not None:
         seen: Histogram | npt.NDArray[Any] = constant
     elif data is None:
         raise OptionError(f"tensor {tensor!r} is computed: give samples to run the model on with --data")
     else:
-        pairs = o.state_from(state)
-        samples = Samples(data, source, max_samples=max_samples, images=images, optional=pairs.values())
-        seen = _seen(source, tensor, samples, threads, pairs)
+        seen = measured(source, tensor, running.samples(data, source, images), running)
     _write(plot_histogram(seen, grid=grid, log=log), out)
 
 
@@ -175,7 +141,7 @@ def channels(
     from quantlab.plan.axes import channel_axis
     from quantlab.plots import plot_channels
 
-    source, grid = _source(model, quantized, weight)
+    source, grid = source_and_grid(model, quantized, weight)
     view = GraphView.of(source)
     values = view.constant(weight)
     if values is None:
@@ -202,7 +168,7 @@ def observers(
 
     names = [name.strip() for name in rules.split(",") if name.strip()]
     spec = _spec(grid_type, symmetric)
-    _write(plot_observers(_array(file), names, spec=spec), out)
+    _write(plot_observers(read_array(file), names, spec=spec), out)
 
 
 @app.command()
@@ -248,52 +214,3 @@ def _spec(grid_type: str, symmetric: bool) -> Any:
     from quantlab.arrays import QuantSpec, dtype
 
     return QuantSpec(dtype=dtype(grid_type), symmetric=symmetric)
-
-
-def _array(file: Path) -> npt.NDArray[Any]:
-    import numpy as np
-
-    try:
-        return np.asarray(np.load(file, allow_pickle=False))
-    except FileNotFoundError:
-        raise OptionError(f"there is no file {str(file)!r}: give an array that numpy.save wrote") from None
-    except (OSError, ValueError, EOFError):
-        raise OptionError(f"{str(file)!r} is no .npy file of numbers: give an array that numpy.save wrote") from None
-
-
-def _source(model: Path, quantized: Path | None, tensor: str) -> tuple[onnx.ModelProto, QParams | None]:
-    """Return the model that holds a tensor, and the tensor's grid; grids are those of the prepared model."""
-    from quantlab.graph import GraphView
-    from quantlab.graph.files import load
-    from quantlab.graph.quantized import original_name, rounded_tensors
-    from quantlab.workflow.quantize import prepare_for
-
-    source = load(model)
-    if quantized is None:
-        return source, None
-    grids = {}
-    for rounded in rounded_tensors(GraphView.of(load(quantized))):
-        for name in (rounded.after, original_name(rounded.integers), rounded.before):
-            if name is not None:
-                grids[name] = rounded.grid
-    if tensor not in grids:
-        raise OptionError(f"{str(quantized)!r} has no grid for a tensor {tensor!r}{nearest(tensor, grids)}")
-    return prepare_for(source).model, grids[tensor]
-
-
-def _seen(model: onnx.ModelProto, tensor: str, samples: Samples, threads: int, state: State) -> Histogram:
-    """Run a model, and return the histogram of one of its tensors."""
-    from quantlab.backend import OrtBackend
-    from quantlab.calibration import Histogram
-    from quantlab.graph import GraphView
-    from quantlab.workflow.measure import measure
-
-    view = GraphView.of(model)
-    known = {*view.inputs, *view.producers}
-    if tensor not in known:
-        raise OptionError(f"the model has no tensor {tensor!r}{nearest(tensor, known)}")
-    with progress(samples_per_batch=samples.per_batch) as track:
-        backend, empty = OrtBackend(threads=threads), {tensor: Histogram()}
-        seen = measure(backend, model, empty, samples, state=state, track=track)[tensor]
-    assert isinstance(seen, Histogram)
-    return seen

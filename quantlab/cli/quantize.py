@@ -14,6 +14,10 @@ from rich.text import Text
 
 from quantlab.cli import options as o
 from quantlab.cli.console import output, progress, say
+from quantlab.cli.groups import grouped
+from quantlab.cli.pictures import Pictures
+from quantlab.cli.recipes import RecipeChoices
+from quantlab.cli.running import Calibrating, Running
 from quantlab.cli.tables import bytes_text, counted
 
 if TYPE_CHECKING:
@@ -22,41 +26,25 @@ if TYPE_CHECKING:
 REASONS_SHOWN = 10
 
 
+@grouped
 def quantize(
     model: o.Model,
     out: o.Output,
     data: o.OptionalData = None,
     ranges: o.RangesFile = None,
     statistics: o.StatisticsFile = None,
-    per_channel: o.PerChannel = False,
-    calibrate: o.Calibrate = "minmax",
-    percent: o.Percent = None,
-    activation_type: o.ActivationType = o.ACTIVATIONS,
-    weight_type: o.WeightType = "int8",
-    quant_format: o.Format = "qdq",
-    reduce_range: o.ReduceRange = False,
-    nonfinite: o.NonFinite = "refuse-nan",
-    exclude: o.Exclude = None,
-    only: o.Only = None,
-    op_types: o.OpTypes = None,
-    overrides: o.Overrides = None,
-    integer_inputs: o.IntegerInputs = False,
-    integer_outputs: o.IntegerOutputs = False,
-    subgraphs: o.Subgraphs = False,
-    layout: o.Layout = None,
-    size: o.Size = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    scale: o.Scale = None,
-    channels: o.Channels = None,
-    resize: o.Resize = None,
-    crop_fraction: o.CropFraction = None,
-    max_samples: o.MaxSamples = None,
-    threads: o.Threads = 1,
-    unoptimized: o.Unoptimized = False,
-    memory: o.Memory = 512,
-    checkpoint: o.CheckpointFile = None,
-    state: o.State = None,
+    *,
+    choices: RecipeChoices,
+    integer_inputs: Annotated[
+        bool,
+        typer.Option("--integer-inputs", help="Leave rounding the inputs to the caller.", rich_help_panel=o.GRIDS),
+    ] = False,
+    integer_outputs: Annotated[
+        bool, typer.Option("--integer-outputs", help="Give the outputs out as integers.", rich_help_panel=o.GRIDS)
+    ] = False,
+    pictures: Pictures,
+    running: Running,
+    calibrating: Calibrating,
     plan_out: Annotated[
         Path | None,
         typer.Option(metavar="PLAN", help="Write the plan as JSON, for `quantlab apply`.", show_default=False),
@@ -67,43 +55,19 @@ def quantize(
 
     100 to 500 samples that look like real inputs are enough. The model and the samples are only read.
     """
-    recipe = o.recipe_from(
-        per_channel=per_channel,
-        calibrate=calibrate,
-        percent=percent,
-        activation_type=activation_type,
-        weight_type=weight_type,
-        reduce_range=reduce_range,
-        exclude=exclude,
-        only=only,
-        op_types=op_types,
-        overrides=overrides,
-        subgraphs=subgraphs,
-        nonfinite=nonfinite,
-        quant_format=quant_format,
-    )
+    recipe = choices.recipe()
     ends = replace(recipe.layout, integer_inputs=integer_inputs, integer_outputs=integer_outputs)
     recipe = replace(recipe, layout=ends)
-    images = o.images_from(
-        layout=layout,
-        size=size,
-        mean=mean,
-        std=std,
-        scale=scale,
-        channels=channels,
-        resize=resize,
-        crop_fraction=crop_fraction,
-    )
+    images = pictures.options()
     from quantlab.cli.files import check_outputs, write_text
     from quantlab.cli.kept import check_sources, kept_table
-    from quantlab.cli.samples import Samples
     from quantlab.graph.files import load, save
     from quantlab.workflow import quantize as flow
 
-    outputs = {"--output": out, "--plan-out": plan_out, "--checkpoint": checkpoint}
+    outputs = {"--output": out, "--plan-out": plan_out, "--checkpoint": calibrating.checkpoint}
     sources = {"--data": data, "--ranges": ranges, "--statistics": statistics}
-    about_data = {"--checkpoint": checkpoint, "--max-samples": max_samples, "--state": state, "an image option": images}
-    check_sources(sources, about_data, rule=o.rule_given(calibrate, percent), needed=True)
+    about_data = {**calibrating.about_data(running), "an image option": images}
+    check_sources(sources, about_data, rule=choices.rule_given(), needed=True)
     check_outputs(outputs, {"MODEL": model, **sources})
     source = load(model)
     prepared = flow.prepare_for(source, recipe)
@@ -111,16 +75,15 @@ def quantize(
     if data is None:
         table = kept_table(source, recipe, ranges=ranges, statistics=statistics)
         plan = flow.calibrate(prepared, decided, None, recipe, ranges=table)
-        words = f"{calibrate} of the statistics {str(statistics)!r}" if ranges is None else f"read from {str(ranges)!r}"
+        of_statistics = f"{choices.calibrate} of the statistics {str(statistics)!r}"
+        words = of_statistics if ranges is None else f"read from {str(ranges)!r}"
     else:
-        samples = Samples(data, source, max_samples=max_samples, images=images, optional=o.state_from(state).values())
+        samples = running.samples(data, source, images)
         started = perf_counter()
         with progress(samples_per_batch=samples.per_batch) as track:
-            engine = o.engine_from(
-                threads=threads, memory=memory, checkpoint=checkpoint, state=state, unoptimized=unoptimized
-            )
+            engine = calibrating.engine(running)
             plan = flow.calibrate(prepared, decided, samples, recipe, engine=engine, track=track)
-        words = f"{calibrate} of {counted(samples.seen, 'sample')} in {perf_counter() - started:.1f} s"
+        words = f"{choices.calibrate} of {counted(samples.seen, 'sample')} in {perf_counter() - started:.1f} s"
     result = flow.write(prepared, plan)
     save(result.model, out)
     if plan_out is not None:

@@ -9,12 +9,16 @@ import typer
 
 from quantlab.cli import options as o
 from quantlab.cli.console import output, progress
+from quantlab.cli.groups import grouped
+from quantlab.cli.pictures import Pictures
+from quantlab.cli.running import Running
 from quantlab.cli.tables import bytes_text, counted
 
 
+@grouped
 def report(
-    float_model: Annotated[Path, typer.Argument(metavar="FLOAT", help="The float32 model.", show_default=False)],
-    quantized: Annotated[Path, typer.Argument(metavar="QUANTIZED", help="Its quantized version.", show_default=False)],
+    float_model: o.FloatModel,
+    quantized: o.QuantizedModel,
     data: o.Data,
     out: Annotated[
         Path, typer.Option("--output", "-o", metavar="OUT", help="Where to write the page.", show_default=False)
@@ -26,42 +30,24 @@ def report(
     attribute: Annotated[
         bool, typer.Option("--attribute", help="Find out which tensors the error comes from, which takes many runs.")
     ] = False,
-    layout: o.Layout = None,
-    size: o.Size = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    scale: o.Scale = None,
-    channels: o.Channels = None,
-    resize: o.Resize = None,
-    crop_fraction: o.CropFraction = None,
-    max_samples: o.MaxSamples = None,
-    threads: o.Threads = 1,
-    state: o.State = None,
+    *,
+    pictures: Pictures,
+    running: Running,
 ) -> None:
     """Compare two models and write what was found as one HTML page.
 
     It holds every tensor with its histogram, grid and channels, the graph coloured by damage, and the nodes left in
     float with their reasons. The page loads nothing: it can be kept, mailed and opened anywhere.
     """
-    images = o.images_from(
-        layout=layout,
-        size=size,
-        mean=mean,
-        std=std,
-        scale=scale,
-        channels=channels,
-        resize=resize,
-        crop_fraction=crop_fraction,
-    )
+    images = pictures.options()
     from quantlab.backend import OrtBackend
     from quantlab.cli.files import check_outputs
-    from quantlab.cli.samples import Samples
     from quantlab.graph.files import load
     from quantlab.pages.report import report as make
 
     check_outputs({"--output": out}, {"FLOAT": float_model, "QUANTIZED": quantized, "--data": data})
-    reference, rounded, pairs = load(float_model), load(quantized), o.state_from(state)
-    samples = Samples(data, reference, max_samples=max_samples, images=images, optional=pairs.values())
+    reference, rounded, pairs = load(float_model), load(quantized), running.pairs()
+    samples = running.samples(data, reference, images)
     with progress(samples_per_batch=samples.per_batch) as track:
         page = make(
             reference,
@@ -69,7 +55,7 @@ def report(
             samples,
             attribute=attribute,
             title=title or quantized.name,
-            backend=OrtBackend(threads=threads),
+            backend=OrtBackend(threads=running.threads),
             state=pairs,
             track=track,
         )

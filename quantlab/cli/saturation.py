@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quantlab.cli import options as o
-from quantlab.cli.compare import write_json
-from quantlab.cli.console import output, progress
+from quantlab.cli.console import output, progress, write_json
+from quantlab.cli.groups import grouped
+from quantlab.cli.pictures import Pictures
 from quantlab.cli.tables import Column, counted, number, show
 
 if TYPE_CHECKING:
     from quantlab.debug.saturation import SaturationReport
 
 
+@grouped
 def saturation(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A quantized model.", show_default=False)],
     data: o.Data,
@@ -23,14 +25,8 @@ def saturation(
         str,
         typer.Option(metavar="[kernel|channel]", help="What a convolution sums over first; onnxruntime: the kernel."),
     ] = "kernel",
-    layout: o.Layout = None,
-    size: o.Size = None,
-    mean: o.Mean = None,
-    std: o.Std = None,
-    scale: o.Scale = None,
-    channels: o.Channels = None,
-    resize: o.Resize = None,
-    crop_fraction: o.CropFraction = None,
+    *,
+    pictures: Pictures,
     max_samples: o.MaxSamples = 8,
     json: o.Json = False,
 ) -> None:
@@ -39,16 +35,7 @@ def saturation(
     Such a processor adds neighbouring products in 16 bits. The model is run as it is, and each Conv, Gemm and MatMul is
     summed in both ways. Pairs and outputs are shares of all; errors are those of the worst channel.
     """
-    images = o.images_from(
-        layout=layout,
-        size=size,
-        mean=mean,
-        std=std,
-        scale=scale,
-        channels=channels,
-        resize=resize,
-        crop_fraction=crop_fraction,
-    )
+    images = pictures.options()
     from quantlab.cli.samples import Samples
     from quantlab.debug.saturation import saturation as find
     from quantlab.graph.files import load

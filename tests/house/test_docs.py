@@ -194,7 +194,7 @@ def marked(name: str) -> str:
 
 def test_the_two_commands():
     assert marked("main-command") == "pip install '.[all]' && quantlab demo"
-    assert marked("test-command") == "pip install -e '.[all,test]' && pytest"
+    assert marked("test-command") == "pip install -e '.[all,test]' && pytest -n auto"
 
 
 def test_the_output_shown_in_the_readme_is_that_of_the_demo(tmp_path, environment):

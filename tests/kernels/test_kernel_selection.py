@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextvars
 import os
+import pickle
+import pydoc
 import subprocess
 import sys
 import threading
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ import pytest
 from quantlab import kernels
 from quantlab.errors import OptionError
 from quantlab_kernels import compiled, reference
+from tests.kernels.kernel_cases import bits
 
 WITHOUT_NUMBA = "import sys; sys.modules['numba'] = None\n"
 
@@ -69,32 +73,74 @@ def test_unknown_names_are_refused_with_the_nearest_one(monkeypatch):
     )
 
 
+def _row(size):
+    """One channel, and one block of as many neighbours."""
+    return np.zeros((1, size), np.float32)
+
+
+ONE, NONE = np.ones(1, np.float32), [0]
+GRID = (0.5, 0, -8, 7)
+ARGUMENTS = {
+    "min_max": lambda size: (_row(size),),
+    "min_max_axis": lambda size: (_row(size), 0),
+    "min_max_lattice": lambda size: (_row(size), 0, 0, 1),
+    "lattice_histogram": lambda size: (_row(size), 0, 0, 1),
+    "histogram": lambda size: (_row(size), 0.0, 1.0, 2),
+    "kl_divergences": lambda size: (np.ones(size, np.int64), 2),
+    "mse_curve": lambda size: (np.arange(size) + 0.5, np.ones(size), np.ones(1), np.zeros(1), 4),
+    "fake_quant": lambda size: (_row(size), *GRID),
+    "fake_quant_axis": lambda size: (_row(size), ONE, NONE, 0, -8, 7),
+    "fake_quant_block": lambda size: (_row(size), ONE[None], [NONE], 1, size, -8, 7),
+    "quantize": lambda size: (_row(size), *GRID, np.int8),
+    "quantize_axis": lambda size: (_row(size), ONE, NONE, 0, -8, 7, np.int8),
+    "quantize_block": lambda size: (_row(size), ONE[None], [NONE], 1, size, -8, 7, np.int8),
+    "dequantize": lambda size: (_row(size).astype(np.int8), 0.5, 0),
+    "dequantize_axis": lambda size: (_row(size).astype(np.int8), ONE, NONE, 0),
+    "dequantize_block": lambda size: (_row(size).astype(np.int8), ONE[None], [NONE], 1, size),
+    "quantize_pack_4bit": lambda size: (_row(size), 16, True),
+    "error_sums": lambda size: (_row(size), _row(size), _row(size), np.zeros(()), np.ones(())),
+    "grid_error_sums": lambda size: (_row(size), _row(size).astype(np.int8), *GRID),
+}
+"""Kernel -> arguments whose first is an array of so many elements."""
+
+
 @pytest.mark.parametrize("name", kernels.CROSSOVER)
-def test_every_kernel_dispatches_by_choice_and_size(name, monkeypatch):
-    ran = []
-    for module in (reference, compiled):
-        label = module.__name__.rpartition(".")[2]
-
-        def stand_in(*args, out=None, label=label):
-            ran.append(label)
-
-        stand_in.__name__ = name
-        monkeypatch.setattr(module, name, stand_in)
-    few, many = np.zeros(4, np.float32), np.zeros(20_000, np.float32)
-    rest = {"min_max": 0, "min_max_axis": 1, "dequantize": 2, "histogram": 3, "lattice_histogram": 3}
-    rest |= {"min_max_lattice": 3, "kl_divergences": 1, "mse_curve": 4}
-    rest |= {"dequantize_axis": 3, "fake_quant": 4, "fake_quant_axis": 5, "quantize": 5, "quantize_axis": 6}
-    rest |= {"dequantize_block": 4, "fake_quant_block": 6, "quantize_block": 7, "quantize_pack_4bit": 2}
-    rest |= {"error_sums": 4, "grid_error_sums": 5}
-    call = getattr(kernels, name)
-    others = [0] * rest[name]
-    call(few, *others)
-    call(many, *others)
+def test_every_kernel_is_chosen_by_name_and_by_size(name, monkeypatch):
+    monkeypatch.setattr(compiled, name, lambda *args: "twin")
+    definition, kernel = getattr(reference, name), getattr(kernels, name)
+    few, many = (ARGUMENTS[name](kernels.CROSSOVER[name] - missing) for missing in (1, 0))
+    assert bits(kernel(*few)) == bits(definition(*few))
+    assert kernel(*many) == "twin"
     with kernels.using("numpy"):
-        call(many, *others)
+        assert bits(kernel(*many)) == bits(definition(*many))
     with kernels.using("numba"):
-        call(few, *others)
-    assert ran == ["reference", "compiled", "reference", "compiled"]
+        assert kernel(*few) == "twin"
+
+
+def test_the_array_counts_by_its_keyword_too(monkeypatch):
+    monkeypatch.setattr(compiled, "min_max", lambda *, x: "twin")
+    assert kernels.min_max(x=np.ones(999, np.float32)) == (1, 1, 0, 0)
+    assert kernels.min_max(x=np.ones(1000, np.float32)) == "twin"
+
+
+@pytest.mark.parametrize("choice", ["auto", "numpy", "numba"])
+def test_a_call_without_an_array_is_refused_as_by_the_function_that_runs(choice):
+    with kernels.using(choice):
+        with pytest.raises(TypeError, match=r"^min_max\(\) missing 1 required positional argument: 'x'$"):
+            kernels.min_max()
+        with pytest.raises(AttributeError, match=r"^'list' object has no attribute 'dtype'$"):
+            kernels.min_max([1.0])
+
+
+@pytest.mark.parametrize("name", kernels.CROSSOVER)
+def test_a_kernel_is_its_definition_to_whoever_reads_it(name):
+    kernel, definition = getattr(kernels, name), getattr(reference, name)
+    assert pickle.loads(pickle.dumps(kernel)) is kernel
+    assert (kernel.__name__, kernel.__doc__) == (name, definition.__doc__)
+    assert get_type_hints(kernel) == get_type_hints(definition)
+    shown = pydoc.plain(pydoc.render_doc(kernel))
+    assert shown.startswith(f"Python Library Documentation: function {name} in module quantlab.kernels\n\n{name}(")
+    assert all(part in shown for part in (definition.__doc__.splitlines()[0], "Args:", "Returns:", "Raises:"))
 
 
 def test_numba_is_imported_at_the_first_call_on_a_large_array_only():
