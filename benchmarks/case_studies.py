@@ -23,7 +23,7 @@ import quantlab
 from benchmarks.model_checks import sqnr
 from benchmarks.pages import conditions
 from benchmarks.real_models import KEYS, Sample, case
-from benchmarks.results import Quality, judge, session
+from benchmarks.results import Quality, judge, session, share
 from quantlab.debug.findings import Attribution
 from quantlab.debug.remedies import SMALL
 from quantlab.debug.suggest import suggest
@@ -32,7 +32,7 @@ from quantlab.pages.report import report_page
 RUINED = ("effnet_lite0", "ddddocr_rec", "ppocr4_det", "ppocr4_rec", "minilm", "magika", "silero")
 """Models whose agreement falls below 0.9 with the peer's defaults."""
 
-LOOKED_AT = 8
+LOOKED_AT = 4
 """Samples that the error is attributed on."""
 
 ROUNDS = 3
@@ -152,7 +152,7 @@ def _table(way: Sequence[Step], judged: dict[str, Quality], score: str) -> Itera
     for step in way:
         got = judged[step.title]
         yield (
-            f"| {step.title} | {step.seen_db:.2f} | {got.sqnr_db:.2f} | {got.agreement:.3f} | {got.score:.3f} "
+            f"| {step.title} | {step.seen_db:.2f} | {got.sqnr_db:.2f} | {share(got.agreement)} | {got.score:.3f} "
             f"| {got.speed:.2f} |"
         )
     yield ""

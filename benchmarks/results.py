@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
 import subprocess
@@ -85,7 +86,8 @@ class Quality:
 
     Attributes:
         sqnr_db: Signal-to-quantization-noise ratio over all float outputs, in dB.
-        agreement: Share of rows of the first output whose largest value stands at the float model's place.
+        agreement: Share of rows of the first output whose largest value stands at the float model's place; NaN where
+            rows have one value.
         score: The case's own metric.
         speed: Median latency of the float model divided by that of this one.
     """
@@ -275,7 +277,14 @@ def _latencies(sessions: dict[str, Any], samples: list[Sample]) -> dict[str, flo
     return {name: float(np.median(values)) for name, values in taken.items()}
 
 
+def share(value: float) -> str:
+    """Write a share, or nothing for NaN."""
+    return "" if math.isnan(value) else f"{value:.3f}"
+
+
 def _agreement(exact: Sequence[Sequence[Array]], found: Sequence[Sequence[Array]]) -> float:
+    if exact[0][0].shape[-1] < 2:
+        return float("nan")
     same = [wanted[0].argmax(-1) == got[0].argmax(-1) for wanted, got in zip(exact, found, strict=True)]
     return float(np.mean(np.concatenate([np.ravel(votes) for votes in same])))
 
@@ -326,7 +335,7 @@ def rows(key: str, variants: Sequence[str]) -> Iterator[str]:
         around = f"{np.mean(shakes):.2f} ± {np.std(shakes):.2f}" if shakes else ""
         yield (
             f"| {name} | {outcome.seconds:.2f} | {outcome.peak_mb:.0f} | {outcome.size_mb:.2f} | {found.sqnr_db:.2f} "
-            f"| {around} | {found.agreement:.3f} | {found.score:.3f} | {found.speed:.2f} |"
+            f"| {around} | {share(found.agreement)} | {found.score:.3f} | {found.speed:.2f} |"
         )
     yield ""
     if key in NOTES:
