@@ -35,7 +35,7 @@ RUINED = ("effnet_lite0", "ddddocr_rec", "ppocr4_det", "ppocr4_rec", "minilm", "
 LOOKED_AT = 4
 """Samples that the error is attributed on."""
 
-ROUNDS = 3
+ROUNDS = 6
 ENOUGH_DB = 20.0
 CULPRITS = 5
 OFFERED = {"per_channel": True, "activation_type": "uint8"}
