@@ -29,8 +29,8 @@ from quantlab.debug.remedies import SMALL
 from quantlab.debug.suggest import suggest
 from quantlab.pages.report import report_page
 
-RUINED = ("effnet_lite0", "ddddocr_rec", "ppocr4_det", "ppocr4_rec", "minilm", "magika", "silero")
-"""Models whose agreement falls below 0.9 with the peer's defaults."""
+RUINED = ("effnet_lite0", "ppocr4_det", "ppocr4_rec", "minilm", "magika", "silero")
+"""Models whose agreement, or score, falls below 0.9 of the float model with the peer's defaults."""
 
 LOOKED_AT = 4
 """Samples that the error is attributed on."""
