@@ -41,6 +41,8 @@ CULPRITS = 5
 OFFERED = {"per_channel": True, "activation_type": "uint8"}
 """What is tried beside the suggestion: a scale for each channel, and the type that x86-64 multiplies fastest."""
 
+OFFERED_TITLE = "and a scale for each channel, uint8 activations"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
@@ -92,20 +94,22 @@ def steps(key: str) -> tuple[list[Step], list[Attribution], tuple[str, ...]]:
 
     way = [_step("the peer's defaults", model, by_the_peer(content, samples), looked)]
     found = [quantlab.attribute(model, way[0].model, looked)]
-    way.append(made("the same options by quantlab"))
     left: tuple[str, ...] = ()
-    for _ in range(ROUNDS):
-        if way[-1].seen_db >= ENOUGH_DB:
-            break
-        if len(way) > 2 or not (new := _new(found[0], left, known)):
-            found.append(quantlab.attribute(model, way[-1].model, looked))
-            new = _new(found[-1], left, known)
-        wanted = (*left, *new)
-        if not new or (step := made(f"{_count(wanted)} left in float", wanted)).seen_db <= way[-1].seen_db:
-            break
-        left = wanted
-        way.append(step)
-    way.append(made("and a scale for each channel, uint8 activations", left, **OFFERED))
+    for title, options in (("the same options by quantlab", {}), (OFFERED_TITLE, OFFERED)):
+        way.append(made(title, left, **options))
+        new = [] if options else _new(found[0], left, known)
+        for _ in range(ROUNDS):
+            if way[-1].seen_db >= ENOUGH_DB:
+                break
+            if not new:
+                found.append(quantlab.attribute(model, way[-1].model, looked))
+                new = _new(found[-1], left, known)
+            wanted = (*left, *new)
+            step = made(f"{'and ' if options else ''}{_count(wanted)} left in float", wanted, **options)
+            if not new or step.seen_db <= way[-1].seen_db:
+                break
+            left, new = wanted, []
+            way.append(step)
     return way, found, left
 
 
