@@ -55,6 +55,7 @@ NOTES = {
     "minilm": "Ruined by both tools where everything is quantized: the attention mask adds -10,000 to padded "
     "positions, and one grid has to hold that and the scores beside it. Differences between rows that far down are "
     "noise.",
+    "silero": "Agreement says nothing here: each row of the output has one value.",
 }
 """What to know when reading a case's table."""
 JITTER_FROM: list[Any] = []
