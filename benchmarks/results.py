@@ -360,7 +360,8 @@ the int8 model's, one thread, interleaved runs in random order. Jittered: mean a
 below that spread say nothing about the tools.
 
 {conditions(command)}
-Machines are shared: repeat the ratios, do not trust the seconds.
+Machines are shared: repeat the ratios, do not trust the seconds. These runs had other work beside them, and speed-ups
+that differ by a few percent do not differ.
 """
     lines = [text]
     for key in keys:
