@@ -104,9 +104,11 @@ def steps(key: str) -> tuple[list[Step], list[Attribution], tuple[str, ...]]:
             if not new:
                 found.append(quantlab.attribute(model, way[-1].model, looked))
                 new = _new(found[-1], left, known)
+            if not new:
+                break
             wanted = (*left, *new)
             step = made(f"{'and ' if options else ''}{_count(wanted)} left in float", wanted, **options)
-            if not new or step.seen_db <= way[-1].seen_db:
+            if step.seen_db <= way[-1].seen_db:
                 break
             left, new = wanted, []
             way.append(step)

@@ -27,7 +27,7 @@ from quantlab.calibration import Histogram
 from quantlab.debug.findings import Attribution, Source
 from quantlab.debug.gate_runs import Floats, GateRuns
 from quantlab.debug.gates import PARTS, Gated, gated_model
-from quantlab.debug.models import matched
+from quantlab.debug.models import common_outputs, matched
 from quantlab.debug.remedies import SMALL, Evidence, advise
 from quantlab.debug.screening import SPARSITY
 from quantlab.errors import ModelError, OptionError
@@ -83,9 +83,9 @@ def attribute(
     _check_runs(runs, screening)
     require_repeatable(batches, "attributing error reads the data more than once")
     backend = backend or OrtBackend()
-    prepared, _ = matched(float_model, quantized_model)
-    outputs = _common_outputs(prepared, quantized_model)
-    gated = gated_model(prepared, quantized_model)
+    prepared, matching = matched(float_model, quantized_model)
+    outputs = _outputs(prepared, quantized_model)
+    gated = gated_model(prepared, quantized_model, matching)
     gate_runs = GateRuns(gated=gated, runner=backend.open(gated.model, outputs), outputs=tuple(outputs))
     estimates = gate_runs.screened(batches, screening, track)
     chosen: list[int] = np.argsort(-estimates, kind="stable")[:runs].tolist()
@@ -94,7 +94,7 @@ def attribute(
     sources = _peeled(gate_runs, sources, powers, batches, track)
     empty = {gated.gates[one].tensor: Histogram() for one in chosen if gated.gates[one].part in PARTS}
     seen = measure(backend, prepared, empty, batches, nonfinite="count", track=track) if empty else {}
-    return _attribution(gated, sources, powers, Evidence(GraphView.of(prepared), seen))
+    return _attribution(gated, sources, powers, Evidence(matching.exact.view, seen))
 
 
 def _check_runs(runs: int, screening: int) -> None:
@@ -104,10 +104,8 @@ def _check_runs(runs: int, screening: int) -> None:
         raise OptionError(f"screening must be at least {SPARSITY}, got {screening}")
 
 
-def _common_outputs(prepared: onnx.ModelProto, quantized: onnx.ModelProto) -> list[str]:
-    wanted, got = ([value.name for value in model.graph.output] for model in (prepared, quantized))
-    if wanted != got:
-        raise ModelError(f"the two models have different outputs: {wanted} and {got}")
+def _outputs(prepared: onnx.ModelProto, quantized: onnx.ModelProto) -> list[str]:
+    wanted = common_outputs(prepared, quantized)
     before, after = GraphView.of(prepared), GraphView.of(quantized)
     for name in (*before.inputs, *wanted):
         if before.element_type(name) != after.element_type(name):

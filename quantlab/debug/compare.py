@@ -25,7 +25,7 @@ from quantlab.calibration.gather import Gatherer, gatherer
 from quantlab.debug.constants import constant_row
 from quantlab.debug.findings import Comparison, Unmatched
 from quantlab.debug.matching import Matching
-from quantlab.debug.models import matched
+from quantlab.debug.models import common_outputs, matched
 from quantlab.debug.seen import NO_METRICS, Metric, Seen, Shown, Task
 from quantlab.debug.sums import Measured
 from quantlab.errors import DataError, ModelError
@@ -77,7 +77,7 @@ def compare(
         exact=exact,
         rounded=quantized_model,
         matches=tuple(each for each in found.tensors if each.name is not None and not each.constant),
-        outputs=tuple(_common_outputs(exact, quantized_model)),
+        outputs=tuple(common_outputs(exact, quantized_model)),
     )
     seen = Seen(task=task, metrics=metrics) if batches is not None else None
     if seen is not None and batches is not None:
@@ -96,13 +96,6 @@ def compare(
         samples=seen.samples if seen is not None else 0,
         unmatched=(*_unmatched(found), *(seen.misfits() if seen is not None else ())),
     )
-
-
-def _common_outputs(exact: onnx.ModelProto, quantized: onnx.ModelProto) -> list[str]:
-    wanted, got = ([value.name for value in model.graph.output] for model in (exact, quantized))
-    if wanted != got:
-        raise ModelError(f"the two models have different outputs: {wanted} and {got}")
-    return wanted
 
 
 def _unmatched(found: Matching) -> Iterator[Unmatched]:

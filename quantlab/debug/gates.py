@@ -25,6 +25,7 @@ from onnx import helper
 
 from quantlab.arrays import QParams, dequantize, fake_quant
 from quantlab.debug.gate_function import DOMAIN, FUNCTION, declare_function
+from quantlab.debug.matching import Matching, match
 from quantlab.debug.reads import Reads
 from quantlab.errors import ModelError
 from quantlab.graph import FLOATS, GraphView, Names, float_tensor
@@ -114,12 +115,13 @@ class _Writing:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
 
 
-def gated_model(prepared: onnx.ModelProto, quantized: onnx.ModelProto) -> Gated:
+def gated_model(prepared: onnx.ModelProto, quantized: onnx.ModelProto, matching: Matching | None = None) -> Gated:
     """Put gates into a float model, at every tensor that its quantized version rounds.
 
     Args:
         prepared: The prepared float model; it is not changed.
         quantized: Its quantized version, in format QDQ or QOperator.
+        matching: The second laid over the first, where that is done already.
 
     Returns:
         The gated model. Rounded tensors that have no partner in the float model get no gates, nor do those whose grid
@@ -128,11 +130,12 @@ def gated_model(prepared: onnx.ModelProto, quantized: onnx.ModelProto) -> Gated:
     Raises:
         ModelError: No rounded tensor of the second model has a partner in the first.
     """
-    view = GraphView.of(prepared)
+    matching = matching or match(GraphView.of(prepared), GraphView.of(quantized))
+    view = matching.exact.view
     copy = onnx.ModelProto()
     copy.CopyFrom(prepared)
     names = Names.of(prepared)
-    reads = Reads.of(view, GraphView.of(quantized))
+    reads = Reads.of(matching)
     work = _Writing(view, reads, names, copy.graph, names.fresh("quantlab_gates"))
     for name in reads.grids:
         _place(work, name)

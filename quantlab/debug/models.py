@@ -40,3 +40,22 @@ def matched(float_model: onnx.ModelProto, quantized_model: onnx.ModelProto) -> t
     bare = match(GraphView.of(plain), view)
     better = (bare.outputs, bare.found) > (found.outputs, found.found)
     return (plain, bare) if better else (prepared, found)
+
+
+def common_outputs(exact: onnx.ModelProto, quantized: onnx.ModelProto) -> list[str]:
+    """Return the outputs of two models that are run side by side.
+
+    Args:
+        exact: The float model.
+        quantized: Its quantized version.
+
+    Returns:
+        Their names, in order.
+
+    Raises:
+        ModelError: The models do not have the same.
+    """
+    wanted, got = ([value.name for value in model.graph.output] for model in (exact, quantized))
+    if wanted != got:
+        raise ModelError(f"the two models have different outputs: {wanted} and {got}")
+    return wanted

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from quantlab.debug.logical import Step
-from quantlab.debug.matching import Matching, match
+from quantlab.debug.matching import Matching
 from quantlab.graph import GraphView
 from quantlab.graph.quantized import Rounded, rounded_tensors
 
@@ -36,9 +36,9 @@ class Reads:
     _twins: Mapping[int, Mapping[int, str]]  # id of a float node: place of an input to what the quantized node reads
 
     @classmethod
-    def of(cls, reference: GraphView, quantized: GraphView) -> Reads:
-        """Match the rounded tensors of a quantized graph with the tensors of the float graph it was made from."""
-        matching = match(reference, quantized)
+    def of(cls, matching: Matching) -> Reads:
+        """Take the answer from a quantized graph laid over the float graph it was made from."""
+        reference, quantized = matching.exact.view, matching.rounded.view
         constants = {found.rounded.integers: found.name for found in matching.tensors if found.constant}
         times_of: dict[str, tuple[str, int]] = {}
         grids: dict[str, list[Rounded]] = {}
